@@ -1,0 +1,220 @@
+"""The client's side of the conversation (PROTOCOL.md, C)."""
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+
+from ._config import ClientConfig, Framing
+from ._connection import Connection
+from ._errors import LocalProtocolError
+from ._events import (
+    ClientEvent,
+    EndReason,
+    GoodbyeReceived,
+    Greeted,
+    NameRequested,
+    ProtocolViolated,
+    Refused,
+    Welcomed,
+)
+from ._states import CLIENT_TRANSITIONS, ClientState, Input
+from ._timers import Timer
+from ._wire import (
+    CR,
+    EXIT,
+    GOODBYE,
+    LF,
+    MAX_NAME_SIZE,
+    MAX_SORRY_SIZE,
+    MAX_WORD_SIZE,
+    PROMPT,
+    SORRY,
+    WELCOME,
+    hello,
+)
+
+
+class ClientConnection(Connection[ClientState, ClientEvent]):
+    """A client that has its names greeted by one server.
+
+    `now` is when the connection was opened, in seconds on the clock that every other call uses. Names can be asked
+    from the start; they are sent when the protocol allows it.
+    """
+
+    def __init__(self, config: ClientConfig = ClientConfig(), *, now: float) -> None:  # noqa: B008 - it is frozen
+        super().__init__(ClientState.CONNECTED, CLIENT_TRANSITIONS, config.linger, now)
+        self._config = config
+        self._framing = config.framing
+        self._buffer = b""  # the beginning of a word
+        # What was asked, in order: names, and b"exit", which is no name. First what is sent, then what waits.
+        self._sent: deque[bytes] = deque()
+        self._waiting: deque[bytes] = deque()
+        self._exit_asked = False
+        self._watch_reply()
+
+    @property
+    def framing(self) -> Framing:
+        """How names are sent: AUTO until it is known what the server understands."""
+        return self._framing
+
+    @property
+    def unanswered(self) -> Sequence[bytes]:
+        """The names that were asked and not greeted, in order."""
+        return self._unanswered()
+
+    # Inputs
+
+    def send_name(self, name: bytes, now: float) -> None:
+        """Ask for a name to be greeted: 1 to 1024 bytes, no CR or LF, not `exit` (C2)."""
+        self.send_names([name], now)
+
+    def send_names(self, names: Iterable[bytes], now: float) -> None:
+        """Ask for names to be greeted, in this order: all of them, or none if one is wrong."""
+        words = [_checked_name(name) for name in names]
+        self._advance(now)
+        if self._exit_asked or not self._state.is_open:
+            msg = f"names cannot be sent after {'exit' if self._exit_asked else 'the end of the conversation'}"
+            raise LocalProtocolError(msg)
+        self._ask(words)
+
+    def send_exit(self, now: float) -> None:
+        """Say `exit` after all names, to end the conversation. Where it is ending already, this does nothing."""
+        self._advance(now)
+        if self._state.is_open and not self._exit_asked:
+            self._exit_asked = True
+            self._ask([EXIT])
+
+    # What happens
+
+    def _data_received(self, data: bytes) -> None:
+        buffer, at = self._buffer + data, 0
+        while self._state.is_open and (size := self._hear(buffer[at : at + MAX_WORD_SIZE])):
+            at += size
+        self._buffer = buffer[at:] if self._state.is_open else b""
+
+    def _eof_received(self) -> None:
+        self._close(Input.EOF, EndReason.EOF, self._now)
+
+    def _shut_down(self) -> None:
+        self._close(Input.SHUTDOWN, EndReason.SHUTDOWN, self._now)
+
+    def _timer_fired(self, timer: Timer, when: float) -> None:  # noqa: ARG002 - there is but one
+        self._close(Input.REPLY, EndReason.TIMED_OUT, when)
+
+    def _close(self, what: Input, reason: EndReason, when: float) -> None:
+        self._output.clear()  # it would not be answered any more, and is reported as unanswered
+        super()._close(what, reason, when)
+
+    def _unanswered(self) -> tuple[bytes, ...]:
+        return tuple(word for word in (*self._sent, *self._waiting) if word != EXIT)
+
+    # What is heard
+
+    def _hear(self, heard: bytes) -> int:
+        """Handle the word that begins what was heard; return its size, or 0 if there is no whole word yet."""
+        if not heard:
+            return 0
+        words = self._words_that_may_come()
+        for what, word in words:
+            if heard.startswith(word):
+                self._handle(what, word)
+                return len(word)
+            if word.startswith(heard):
+                return 0
+        if heard.startswith(SORRY):
+            size = heard.find(LF, 0, MAX_SORRY_SIZE) + 1
+            if size:
+                self._handle(Input.SORRY, heard[:size])
+            if size or len(heard) < MAX_SORRY_SIZE:
+                return size
+        elif SORRY.startswith(heard):
+            return 0
+        self._events.append(ProtocolViolated(expected=words[0][1], received=heard[:64]))
+        self._close(Input.OTHER, EndReason.VIOLATION, self._now)
+        return 0
+
+    def _words_that_may_come(self) -> list[tuple[Input, bytes]]:
+        """Return the words that may come next, the expected one first. (SORRY is not one word, but many.)"""
+        leads_to = self._transitions[self._state]
+        words = []
+        if leads_to[Input.WELCOME].is_open:
+            words.append((Input.WELCOME, WELCOME))
+        if leads_to[Input.PROMPT].is_open:
+            words.append((Input.PROMPT, PROMPT))
+        if leads_to[Input.HELLO].is_open and self._sent:
+            name = self._sent[0]
+            if name != EXIT:
+                words.append((Input.HELLO, hello(name)))
+            if self._framing is Framing.AUTO:
+                words.append((Input.HELLO, hello(name + LF)))
+        words.append((Input.GOODBYE, GOODBYE))
+        return words
+
+    def _handle(self, what: Input, word: bytes) -> None:
+        match what:
+            case Input.WELCOME:
+                self._events.append(Welcomed())
+            case Input.PROMPT:
+                self._events.append(NameRequested())
+            case Input.HELLO:
+                self._handle_hello(word)
+            case Input.GOODBYE:
+                self._events.append(GoodbyeReceived())
+                answers_exit = [*self._sent] == [EXIT]
+                self._close(what, EndReason.EXIT if answers_exit else EndReason.SHUTDOWN, self._now)
+                return
+            case _:
+                self._events.append(Refused(message=word[:-1]))
+                self._close(what, EndReason.REFUSED, self._now)
+                return
+        self._move(what)
+        self._timers.stop(Timer.REPLY)
+        self._send_what_may_go()
+
+    def _handle_hello(self, word: bytes) -> None:
+        name = self._sent.popleft()
+        if self._framing is Framing.AUTO:
+            self._framing = Framing.LINES if word == hello(name) else Framing.RAW
+        if name == EXIT:
+            self._waiting.appendleft(EXIT)  # the original server took `exit` LF for a name
+        else:
+            self._events.append(Greeted(name))
+
+    # What is sent
+
+    def _ask(self, words: list[bytes]) -> None:
+        self._waiting.extend(words)
+        self._send_what_may_go()
+
+    def _send_what_may_go(self) -> None:
+        if self._framing is Framing.LINES:
+            if self._state in (ClientState.PROMPTED, ClientState.GREETED):
+                self._output.extend(word + LF for word in self._waiting)
+                self._sent.extend(self._waiting)
+                self._waiting.clear()
+        elif self._state is ClientState.PROMPTED and self._waiting and not self._sent:
+            word = self._waiting.popleft()
+            self._sent.append(word)
+            self._output.append(word + LF if self._framing is Framing.AUTO else word)
+        self._watch_reply()
+
+    def _watch_reply(self) -> None:
+        """Run the reply timer exactly while a word is awaited."""
+        awaited = self._sent or self._state is not ClientState.PROMPTED
+        if not awaited:
+            self._timers.stop(Timer.REPLY)
+        elif not self._timers.is_running(Timer.REPLY):
+            self._timers.start(Timer.REPLY, self._now + self._config.reply_timeout)
+
+
+def _checked_name(name: bytes) -> bytes:
+    if not isinstance(name, bytes):
+        msg = f"a name must be bytes, not {type(name).__name__}"
+    elif name == EXIT:
+        msg = "exit is not a name; send_exit says it"
+    elif CR in name or LF in name:
+        msg = f"a name cannot contain CR or LF, as this one does: {name[:64]!r}"
+    elif not 1 <= len(name) <= MAX_NAME_SIZE:
+        msg = f"a name has 1 to {MAX_NAME_SIZE} bytes, not {len(name)}"
+    else:
+        return name
+    raise LocalProtocolError(msg)

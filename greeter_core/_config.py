@@ -1,0 +1,80 @@
+"""What can be configured, and the values that are allowed."""
+
+import enum
+import math
+from typing import Any
+
+import attrs
+
+from ._errors import LocalProtocolError
+from ._wire import MAX_NAME_SIZE
+
+
+class Framing(enum.Enum):
+    """How names end on the wire (PROTOCOL.md, S3, S4, C3)."""
+
+    AUTO = "auto"  #: not decided yet: what the peer does decides
+    LINES = "lines"  #: LF or CR LF ends a name
+    RAW = "raw"  #: the end of one arrival ends a name
+
+
+def _framing(_: object, attribute: "attrs.Attribute[Framing]", value: Framing) -> None:
+    if not isinstance(value, Framing):
+        msg = f"{attribute.name} must be Framing.AUTO, Framing.LINES or Framing.RAW, not {value!r}"
+        raise LocalProtocolError(msg)
+
+
+def _size(_: object, attribute: "attrs.Attribute[int]", value: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        msg = f"{attribute.name} must be a whole number of bytes, 1 or more, not {value!r}"
+        raise LocalProtocolError(msg)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and not math.isnan(value)
+
+
+def _delay(_: object, attribute: "attrs.Attribute[float]", value: float) -> None:
+    if not (_is_number(value) and 0 <= value < math.inf):
+        msg = f"{attribute.name} must be a finite number of seconds, 0 or more, not {value!r}"
+        raise LocalProtocolError(msg)
+
+
+def _timeout(_: object, attribute: "attrs.Attribute[float]", value: float) -> None:
+    if not (_is_number(value) and value > 0):
+        msg = f"{attribute.name} must be a number of seconds, more than 0 (math.inf for never), not {value!r}"
+        raise LocalProtocolError(msg)
+
+
+def _field(default: Any, validator: Any) -> Any:
+    return attrs.field(default=default, validator=validator)
+
+
+@attrs.frozen(kw_only=True)
+class ServerConfig:
+    """How a server behaves. All times are in seconds; a wrong value raises `LocalProtocolError`."""
+
+    framing: Framing = _field(Framing.AUTO, _framing)
+    """How names end; AUTO finds out."""
+    max_name_size: int = _field(MAX_NAME_SIZE, _size)
+    """The longest name that is greeted, in bytes, terminator not counted; 1 or more (S6)."""
+    pace: float = _field(0.02, _delay)
+    """How long a PROMPT is held back, unless framing is LINES; 0 or more (S2)."""
+    quiet: float = _field(0.02, _delay)
+    """How long a name without terminator waits for another byte, while framing is undecided; 0 or more (S4)."""
+    idle_timeout: float = _field(300.0, _timeout)
+    """How long a client may go without a greeted name; more than 0, `math.inf` for ever (S9)."""
+    linger: float = _field(2.0, _delay)
+    """How long a closing server waits for the client's end of the stream; 0 or more (S8)."""
+
+
+@attrs.frozen(kw_only=True)
+class ClientConfig:
+    """How a client behaves. All times are in seconds; a wrong value raises `LocalProtocolError`."""
+
+    framing: Framing = _field(Framing.AUTO, _framing)
+    """How names are sent; AUTO finds out what the server understands (C3)."""
+    reply_timeout: float = _field(10.0, _timeout)
+    """How long an awaited word may take; more than 0, `math.inf` for ever (C5)."""
+    linger: float = _field(2.0, _delay)
+    """How long a closing client waits for the server's end of the stream; 0 or more (C6)."""

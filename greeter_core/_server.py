@@ -1,0 +1,134 @@
+"""The server's side of the conversation (PROTOCOL.md, S)."""
+
+from ._config import Framing, ServerConfig
+from ._connection import Connection
+from ._events import EndReason, EOFReceived, ExitReceived, Names, NamesReceived, Refusal, Refused, ServerEvent
+from ._framing import Framer
+from ._states import SERVER_TRANSITIONS, Input, ServerState
+from ._timers import Timer
+from ._wire import BANG, BETWEEN_NAMES, GOODBYE, HELLO, LF, PROMPT, WELCOME, hello, sorry
+
+
+class ServerConnection(Connection[ServerState, ServerEvent]):
+    """A server that greets one client.
+
+    `now` is when the connection was opened, in seconds on the clock that every other call uses. WELCOME is waiting to
+    be sent as soon as the object exists.
+    """
+
+    def __init__(self, config: ServerConfig = ServerConfig(), *, now: float) -> None:  # noqa: B008 - it is frozen
+        super().__init__(ServerState.OPEN, SERVER_TRANSITIONS, config.linger, now)
+        self._config = config
+        self._framer = Framer(config.framing, config.max_name_size)
+        self._say(WELCOME)
+        self._owe_prompt(self._now)
+        self._timers.start(Timer.IDLE, self._now + config.idle_timeout)
+
+    @property
+    def framing(self) -> Framing:
+        """How names end: AUTO until that is known."""
+        return self._framer.framing
+
+    # What happens
+
+    def _data_received(self, data: bytes) -> None:
+        block, ending = self._framer.feed(data)
+        if self._framer.framing is Framing.AUTO:
+            self._timers.start(Timer.QUIET, self._now + self._config.quiet)
+        else:
+            self._timers.stop(Timer.QUIET)
+        self._answer(block, ending, self._now)
+
+    def _eof_received(self) -> None:
+        self._answer(*self._framer.end_tail(), self._now)
+        self._events.append(EOFReceived())
+        self._close(Input.EOF, EndReason.EOF, self._now)
+
+    def _shut_down(self) -> None:
+        if self._framer.framing is Framing.AUTO:
+            self._answer(*self._framer.end_tail(), self._now)
+        if self._state.is_open:
+            self._say(GOODBYE)
+            self._close(Input.SHUTDOWN, EndReason.SHUTDOWN, self._now)
+
+    def _timer_fired(self, timer: Timer, when: float) -> None:
+        match timer:
+            case Timer.PACE:
+                self._output.append(PROMPT)
+            case Timer.QUIET:
+                self._framer.framing = Framing.RAW
+                self._answer(*self._framer.end_tail(), when)
+            case _:
+                self._refuse(Input.IDLE, Refusal.IDLE, "no name came in time", when)
+
+    # What is said
+
+    def _answer(self, block: bytes, ending: Input | None, when: float) -> None:
+        """Answer names, each followed by LF, and then what ends the conversation."""
+        if block:
+            self._greet(block, when)
+        match ending:
+            case Input.EXIT:
+                self._events.append(ExitReceived())
+                self._say(GOODBYE)
+                self._close(Input.EXIT, EndReason.EXIT, when)
+            case Input.TOO_LONG:
+                limit = f"names are limited to {self._config.max_name_size} bytes"
+                self._refuse(Input.TOO_LONG, Refusal.NAME_TOO_LONG, limit, when)
+
+    def _greet(self, block: bytes, when: float) -> None:
+        self._move(Input.NAMES)
+        if block.startswith(LF) or LF + LF in block:
+            names = self._greet_with_blanks(block, when)
+        else:
+            names = block[:-1]
+            self._say_hellos(names)
+        self._owe_prompt(when)
+        if names:
+            self._events.append(NamesReceived(Names(names)))
+            self._timers.start(Timer.IDLE, when + self._config.idle_timeout)
+
+    def _greet_with_blanks(self, block: bytes, when: float) -> bytes:
+        """Say all but the last PROMPT for lines of which some are empty; return those that are not."""
+        lines = block.split(LF)[:-1]
+        names = LF.join(filter(None, lines))
+        if self._framer.framing is Framing.LINES:
+            self._say(PROMPT.join([hello(line) if line else b"" for line in lines]))
+        elif names:
+            if not lines[0]:
+                self._owe_prompt(when)
+            self._say_hellos(names)
+        return names
+
+    def _close(self, what: Input, reason: EndReason, when: float) -> None:
+        self._framer.tail = b""
+        super()._close(what, reason, when)
+
+    def _refuse(self, what: Input, reason: Refusal, words: str, when: float) -> None:
+        word = sorry(words)
+        self._events.append(Refused(message=word[:-1], reason=reason))
+        self._say(word)
+        self._close(what, EndReason.REFUSED, when)
+
+    def _say_hellos(self, names: bytes) -> None:
+        """Greet names that are separated by LFs, a PROMPT between each two.
+
+        One `replace` over the whole block costs a twentieth of a loop over its names.
+        """
+        self._say(HELLO, names.replace(LF, BETWEEN_NAMES), BANG)
+
+    # A PROMPT is owed exactly while the pace timer runs.
+
+    def _say(self, *words: bytes) -> None:
+        if self._timers.is_running(Timer.PACE):
+            self._timers.stop(Timer.PACE)
+            self._output.append(PROMPT)
+        self._output.extend(words)
+
+    def _owe_prompt(self, when: float) -> None:
+        if self._peer_eof:
+            return  # nobody is left to be asked
+        if self._framer.framing is Framing.LINES:
+            self._output.append(PROMPT)
+        elif not self._timers.is_running(Timer.PACE):
+            self._timers.start(Timer.PACE, when + self._config.pace)

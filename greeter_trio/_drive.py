@@ -1,0 +1,156 @@
+"""Moving a connection of either role forward over a Trio stream.
+
+One task does it all for one connection: it sends what there is to send, and then waits for bytes with a cancel scope
+whose deadline is the connection's. So:
+
+* *Time* reaches the core when that scope's deadline passes. Only a receive is ever cancelled by it, and a cancelled
+  receive has lost nothing.
+* *Whoever gives the connection an input from outside* (`shutdown`, `send_names`) calls `wake` afterwards, which cancels
+  the same scope.
+* *A send* is cancelled only when the peer has not taken it for `SEND_TIMEOUT` seconds, and then nobody knows how much
+  of it went: the connection is lost, and nothing is sent after it.
+* *The server* does not read on while a send is blocked. Its output is a multiple of its input, so this is what bounds
+  its memory. *The client* must read on: a server that answers names while it reads more of them would otherwise wait
+  for the client, and the client for the server.
+* *A stream that breaks* is reported to the core, which ends the conversation. It is no exception here.
+* *Cancelling the driver* from outside passes through. Whoever opened the stream closes it.
+"""
+
+import contextlib
+from collections.abc import Callable
+from typing import Any
+
+import trio
+
+from greeter_core import ClientConnection, ServerConnection
+
+from ._stream import DirectStream
+
+SEND_TIMEOUT = 30.0  # seconds
+_BROKEN = (trio.BrokenResourceError, trio.ClosedResourceError)
+
+
+async def drive(connection: ServerConnection | ClientConnection, stream: trio.abc.Stream) -> None:
+    """Have the conversation of `connection` over `stream`, to its end, and close the stream.
+
+    The stream can be any of Trio's. One that cannot be half-closed (TLS) is closed where others are half-closed. The
+    connection's events are left for the caller to take. What the peer or the network does wrong raises nothing: the
+    last event, `ConversationEnded`, says why the conversation ended.
+    """
+    async with stream:
+        await Driver(connection, stream).run()
+
+
+class Driver:
+    """What `drive` does, for a caller who wants events as they happen, gives inputs of its own, or stops half-way."""
+
+    def __init__(
+        self,
+        connection: ServerConnection | ClientConnection,
+        stream: trio.abc.Stream,
+        handle_event: Callable[[Any], None] | None = None,
+    ) -> None:
+        self._connection = connection
+        self._stream = stream
+        self._handle_event = handle_event
+        self._send_nowait = stream.send_nowait if isinstance(stream, DirectStream) else None
+        self._unsent = b""  # taken from the connection, but not sent at once
+        self._sending = False
+        self._waiting = trio.CancelScope()
+
+    def wake(self) -> None:
+        """Look at the connection again, because it was given an input."""
+        self._waiting.cancel()
+
+    async def run(self, until: Callable[[], bool] = lambda: False) -> None:
+        """Move the connection forward until it is finished, or `until()` is true after some input."""
+        await self._flush()
+        while not (self._connection.finished or until()):
+            await self._receive(until)
+            await self._flush()
+
+    async def _receive(self, until: Callable[[], bool] = lambda: False) -> None:
+        """Wait for input and hand it over; go on with that while all output can be sent at once.
+
+        To move a scope's deadline costs half as much as a new scope, and it need not move at all where it only gets
+        later: a timeout that comes too early does nothing.
+        """
+        connection = self._connection
+        deadline = connection.deadline
+        with trio.CancelScope(deadline=deadline) as self._waiting:
+            try:
+                while True:
+                    data = await self._stream.receive_some()
+                    if data:
+                        connection.receive_data(data, trio.current_time())
+                    else:
+                        connection.receive_eof(trio.current_time())
+                    self._report()
+                    if not self._sending:
+                        self._send_at_once()
+                    if self._sending or self._unsent or not connection.state.is_open or until():
+                        return
+                    if connection.deadline < deadline:
+                        self._waiting.deadline = deadline = connection.deadline
+            except _BROKEN:
+                self._lose()
+        connection.handle_timeout(trio.current_time())
+        self._report()
+
+    async def _flush(self) -> None:
+        """Send all there is to send."""
+        while True:
+            self._send_at_once()
+            if self._unsent:
+                data, self._unsent = self._unsent, b""
+                await self._send(data)
+            elif self._connection.eof_to_send():
+                await self._send_eof()
+            else:
+                return
+
+    def _send_at_once(self) -> None:
+        """Send what can be sent without waiting."""
+        self._unsent += self._connection.data_to_send()
+        if self._send_nowait and self._unsent:
+            try:
+                self._unsent = self._send_nowait(self._unsent)
+            except _BROKEN:
+                self._lose()
+
+    async def _send(self, data: bytes) -> None:
+        """Send with patience; the client reads on meanwhile."""
+        self._sending, sent = True, False
+        async with trio.open_nursery() as nursery:
+            nursery.cancel_scope.deadline = trio.current_time() + SEND_TIMEOUT
+            if isinstance(self._connection, ClientConnection):
+                nursery.start_soon(self._read_on, nursery.cancel_scope)
+            with contextlib.suppress(*_BROKEN):
+                await self._stream.send_all(data)
+                sent = True
+            nursery.cancel_scope.cancel()
+        self._sending = False
+        if not sent:
+            self._lose()
+
+    async def _read_on(self, sending: trio.CancelScope) -> None:
+        while self._connection.state.is_open:
+            await self._receive()
+        sending.cancel()  # what is being sent can have no answer any more
+
+    async def _send_eof(self) -> None:
+        with contextlib.suppress(*_BROKEN):  # if it is broken, the next receive says so
+            if isinstance(self._stream, trio.abc.HalfCloseableStream):
+                await self._stream.send_eof()
+            else:
+                await self._stream.aclose()
+
+    def _lose(self) -> None:
+        self._unsent = b""
+        self._connection.connection_lost()
+        self._report()
+
+    def _report(self) -> None:
+        if self._handle_event:
+            for event in self._connection.events():
+                self._handle_event(event)

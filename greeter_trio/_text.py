@@ -1,0 +1,38 @@
+"""What people get to read: text from the network made harmless, addresses, numbers."""
+
+import unicodedata
+
+_BIDI = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+_BREAKS = "\u2028\u2029"
+
+
+def printable(data: bytes) -> str:
+    """Return bytes from the network as text that is safe on a terminal and in a log.
+
+    They are decoded as UTF-8, with U+FFFD for what is not UTF-8. Control characters (C0, DEL, C1), bidirectional
+    controls (Unicode TR 9) and line separators, any of which could make a terminal lie, become escapes such as \\x1b.
+    """
+    text = data.decode("utf-8", "replace")
+    if text.isprintable():
+        return text
+    return "".join(_escaped(char) for char in text)
+
+
+def _escaped(char: str) -> str:
+    if unicodedata.category(char) == "Cc" or char in _BIDI or char in _BREAKS:
+        return f"\\x{ord(char):02x}" if ord(char) < 0x100 else f"\\u{ord(char):04x}"
+    return char
+
+
+def address(sockname: object) -> str:
+    """Return what `getsockname` or `getpeername` returned as HOST:PORT, or [HOST]:PORT for IPv6."""
+    match sockname:
+        case (str(host), int(port), *_):
+            return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        case _:
+            return str(sockname) or "unnamed"
+
+
+def counted(number: int, noun: str) -> str:
+    """Return `1 name`, `2 names`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
