@@ -133,7 +133,7 @@ class ClientConnection(Connection[ClientState, ClientEvent]):
         return 0
 
     def _words_that_may_come(self) -> list[tuple[Input, bytes]]:
-        """Return the words that may come next, the expected one first. (SORRY is not one word, but many.)"""
+        """Return the words that may come next, the expected one first; all but SORRY, which is many words."""
         leads_to = self._transitions[self._state]
         words = []
         if leads_to[Input.WELCOME].is_open:
@@ -213,8 +213,10 @@ def _checked_name(name: bytes) -> bytes:
         msg = "exit is not a name; send_exit says it"
     elif CR in name or LF in name:
         msg = f"a name cannot contain CR or LF, as this one does: {name[:64]!r}"
-    elif not 1 <= len(name) <= MAX_NAME_SIZE:
-        msg = f"a name has 1 to {MAX_NAME_SIZE} bytes, not {len(name)}"
+    elif not name:
+        msg = "a name cannot be empty"
+    elif len(name) > MAX_NAME_SIZE:
+        msg = f"a name has at most {MAX_NAME_SIZE} bytes, and this one has more: {name[:32]!r}..."
     else:
         return name
     raise LocalProtocolError(msg)

@@ -2,7 +2,6 @@
 
 import enum
 import math
-from typing import Any
 
 import attrs
 
@@ -46,25 +45,21 @@ def _timeout(_: object, attribute: "attrs.Attribute[float]", value: float) -> No
         raise LocalProtocolError(msg)
 
 
-def _field(default: Any, validator: Any) -> Any:
-    return attrs.field(default=default, validator=validator)
-
-
 @attrs.frozen(kw_only=True)
 class ServerConfig:
     """How a server behaves. All times are in seconds; a wrong value raises `LocalProtocolError`."""
 
-    framing: Framing = _field(Framing.AUTO, _framing)
+    framing: Framing = attrs.field(default=Framing.AUTO, validator=_framing)
     """How names end; AUTO finds out."""
-    max_name_size: int = _field(MAX_NAME_SIZE, _size)
+    max_name_size: int = attrs.field(default=MAX_NAME_SIZE, validator=_size)
     """The longest name that is greeted, in bytes, terminator not counted; 1 or more (S6)."""
-    pace: float = _field(0.02, _delay)
+    pace: float = attrs.field(default=0.02, validator=_delay)
     """How long a PROMPT is held back, unless framing is LINES; 0 or more (S2)."""
-    quiet: float = _field(0.02, _delay)
+    quiet: float = attrs.field(default=0.02, validator=_delay)
     """How long a name without terminator waits for another byte, while framing is undecided; 0 or more (S4)."""
-    idle_timeout: float = _field(300.0, _timeout)
+    idle_timeout: float = attrs.field(default=300.0, validator=_timeout)
     """How long a client may go without a greeted name; more than 0, `math.inf` for ever (S9)."""
-    linger: float = _field(2.0, _delay)
+    linger: float = attrs.field(default=2.0, validator=_delay)
     """How long a closing server waits for the client's end of the stream; 0 or more (S8)."""
 
 
@@ -72,9 +67,9 @@ class ServerConfig:
 class ClientConfig:
     """How a client behaves. All times are in seconds; a wrong value raises `LocalProtocolError`."""
 
-    framing: Framing = _field(Framing.AUTO, _framing)
+    framing: Framing = attrs.field(default=Framing.AUTO, validator=_framing)
     """How names are sent; AUTO finds out what the server understands (C3)."""
-    reply_timeout: float = _field(10.0, _timeout)
+    reply_timeout: float = attrs.field(default=10.0, validator=_timeout)
     """How long an awaited word may take; more than 0, `math.inf` for ever (C5)."""
-    linger: float = _field(2.0, _delay)
+    linger: float = attrs.field(default=2.0, validator=_delay)
     """How long a closing client waits for the server's end of the stream; 0 or more (C6)."""

@@ -1,1 +1,108 @@
-"""The client as a library."""
+"""The client as a library.
+
+There is no task in the background: the caller's own task moves the conversation forward while it waits in `greet`.
+So a failure is raised where it matters, as itself and not in an exception group, and leaving the block has nothing to
+cancel.
+"""
+
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
+from functools import partial
+
+import trio
+
+from greeter_core import ClientConfig, ClientConnection, ClientEvent, EndReason, Greeted, NameRequested
+
+from ._drive import Driver
+from ._errors import Ending
+from ._stream import DirectStream
+
+
+async def connect(host: str, port: int) -> DirectStream:
+    """Connect to the first address of `host` that answers (RFC 8305); raises OSError if none does."""
+    return DirectStream.take(await trio.open_tcp_stream(host, port))
+
+
+@contextlib.asynccontextmanager
+async def open_greeter(
+    host: str = "127.0.0.1",
+    port: int = 6000,
+    *,
+    config: ClientConfig = ClientConfig(),  # noqa: B008 - it is frozen
+) -> AsyncIterator["Greeter"]:
+    """Connect to a greeter, and wait until it asks for a name; at the end of the block, say exit.
+
+    Raises OSError if nothing can be connected to, and `ConversationFailed` if what answers is no greeter or if the
+    conversation does not end in good order. How long to try to connect is the caller's choice (`trio.fail_after`).
+    """
+    async with await connect(host, port) as stream:
+        greeter = Greeter(stream, config)
+        await greeter._open()  # noqa: SLF001 - its other half
+        yield greeter
+        await greeter._leave()  # noqa: SLF001
+
+
+class Greeter:
+    """A conversation with a greeting server, for one task at a time. `open_greeter` makes it.
+
+    Names are text, sent as UTF-8; bytes that are not UTF-8 can be given as surrogate escapes (PEP 383), as in
+    `sys.argv`. A name has 1 to 1024 bytes, without CR and LF, and is not `exit`; for any other `LocalProtocolError` is
+    raised and nothing is sent.
+    """
+
+    def __init__(self, stream: trio.abc.Stream, config: ClientConfig) -> None:
+        self._connection = ClientConnection(config, now=trio.current_time())
+        self._driver = Driver(self._connection, stream, self._handle)
+        self._ending = Ending()
+        self._ready = False
+        self._asked = 0
+        self._greeted = 0
+
+    async def greet(self, name: str) -> str:
+        """Return the server's greeting of one name: `Hello <name>!`. Raises `ConversationFailed` if none comes."""
+        async with contextlib.aclosing(self.greet_all([name])) as greetings:
+            return await anext(greetings)
+
+    async def greet_all(self, names: Iterable[str]) -> AsyncGenerator[str, None]:
+        """Ask for many names at once, and yield their greetings as they come, in order.
+
+        The names are pipelined if the server understands that. Raises `ConversationFailed` where a greeting does not
+        come; those that came before it have been yielded.
+        """
+        names = list(names)
+        words = [name.encode("utf-8", "surrogateescape") for name in names]
+        enough = self._asked
+        if self._connection.state.is_open:
+            self._connection.send_names(words, trio.current_time())
+            self._asked += len(words)
+        for name in names:
+            enough += 1
+            await self._wait_until(partial(self._has_greeted, enough))
+            yield f"Hello {name}!"
+
+    async def _open(self) -> None:
+        await self._wait_until(lambda: self._ready)
+
+    async def _leave(self) -> None:
+        if self._ending.reason is None:  # otherwise the caller knows already
+            self._connection.send_exit(trio.current_time())
+            await self._driver.run()
+            if self._ending.reason not in (EndReason.EXIT, EndReason.SHUTDOWN):
+                raise self._ending.failure()
+
+    def _has_greeted(self, number: int) -> bool:
+        return self._greeted >= number
+
+    async def _wait_until(self, done: Callable[[], bool]) -> None:
+        if not done():
+            await self._driver.run(done)
+        if not done():
+            raise self._ending.failure()
+
+    def _handle(self, event: ClientEvent) -> None:
+        self._ending.note(event)
+        match event:
+            case NameRequested():
+                self._ready = True
+            case Greeted():
+                self._greeted += 1

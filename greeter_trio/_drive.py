@@ -121,17 +121,19 @@ class Driver:
     async def _send(self, data: bytes) -> None:
         """Send with patience; the client reads on meanwhile."""
         self._sending, sent = True, False
-        async with trio.open_nursery() as nursery:
-            nursery.cancel_scope.deadline = trio.current_time() + SEND_TIMEOUT
-            if isinstance(self._connection, ClientConnection):
-                nursery.start_soon(self._read_on, nursery.cancel_scope)
-            with contextlib.suppress(*_BROKEN):
-                await self._stream.send_all(data)
-                sent = True
-            nursery.cancel_scope.cancel()
-        self._sending = False
-        if not sent:
-            self._lose()
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.cancel_scope.deadline = trio.current_time() + SEND_TIMEOUT
+                if isinstance(self._connection, ClientConnection):
+                    nursery.start_soon(self._read_on, nursery.cancel_scope)
+                with contextlib.suppress(*_BROKEN):
+                    await self._stream.send_all(data)
+                    sent = True
+                nursery.cancel_scope.cancel()
+        finally:
+            self._sending = False
+            if not sent:
+                self._lose()
 
     async def _read_on(self, sending: trio.CancelScope) -> None:
         while self._connection.state.is_open:

@@ -1,9 +1,13 @@
-"""How things end: exit statuses, and the exception of the library."""
+"""How conversations end, for a client's caller: exit statuses, messages, and the library's exception."""
 
 import enum
 from collections.abc import Sequence
 
-from greeter_core import EndReason
+import attrs
+
+from greeter_core import ClientEvent, ConversationEnded, EndReason, ProtocolViolated, Refused
+
+from ._text import printable
 
 
 class ExitStatus(enum.IntEnum):
@@ -17,10 +21,61 @@ class ExitStatus(enum.IntEnum):
 
 
 class ConversationFailed(Exception):
-    """The conversation ended before all names were answered."""
+    """The conversation ended before all names were greeted."""
 
-    def __init__(self, message: str, reason: EndReason, unanswered: Sequence[str]) -> None:
+    reason: EndReason
+    """Why it ended."""
+    unanswered: Sequence[bytes]
+    """The names that were asked and not greeted, in order."""
+
+    def __init__(self, message: str, reason: EndReason, unanswered: Sequence[bytes]) -> None:
         super().__init__(message)
         self.reason = reason
         self.unanswered = unanswered
-        """The names that were asked and not greeted, in order."""
+
+
+_MESSAGES = {
+    EndReason.EXIT: "the conversation is over",
+    EndReason.SHUTDOWN: "the server said goodbye before it was asked to",
+    EndReason.EOF: "the server closed the connection without saying goodbye",
+    EndReason.CONNECTION_LOST: "the connection to the server was lost",
+    EndReason.TIMED_OUT: "the server did not answer in time",
+}
+
+
+@attrs.define
+class Ending:
+    """Gathers, from a client's events, how the conversation ended."""
+
+    reason: EndReason | None = None
+    """None while it goes on."""
+    unanswered: Sequence[bytes] = ()
+    message: str = ""
+    """What happened, for a person."""
+
+    def note(self, event: ClientEvent) -> None:
+        match event:
+            case Refused(message=message):
+                self.message = f"the server refused: {printable(message)}"
+            case ProtocolViolated(expected, received):
+                said = f'it said "{printable(received)}" and not "{printable(expected.rstrip())}"'
+                self.message = f"the server is no greeter: {said}"
+            case ConversationEnded(reason, unanswered):
+                self.reason = reason
+                self.unanswered = unanswered
+                self.message = self.message or _MESSAGES[reason]
+
+    @property
+    def status(self) -> ExitStatus:
+        """The exit status of a client that had asked for all it wanted."""
+        match self.reason:
+            case EndReason.EXIT:
+                return ExitStatus.DONE
+            case EndReason.TIMED_OUT:
+                return ExitStatus.TIMED_OUT
+            case _:
+                return ExitStatus.FAILED
+
+    def failure(self) -> ConversationFailed:
+        """Return the exception for a caller who wanted more."""
+        return ConversationFailed(self.message, self.reason or EndReason.CONNECTION_LOST, self.unanswered)

@@ -14,7 +14,6 @@ Who cancels whom, and what each failure does:
 import logging
 from typing import NoReturn
 
-import attrs
 import trio
 
 from greeter_core import (

@@ -25,7 +25,7 @@ class DirectStream(trio.abc.HalfCloseableStream):
         """Take the socket out of a stream, which is closed by that; TCP_NODELAY stays set."""
         taken = stream.socket
         sock = socket.socket(taken.family, taken.type, taken.proto, taken.detach())
-        sock.setblocking(False)
+        sock.settimeout(0)
         return cls(sock)
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
@@ -37,7 +37,7 @@ class DirectStream(trio.abc.HalfCloseableStream):
             except BlockingIOError:
                 await trio.lowlevel.wait_readable(self._socket)
             except OSError as exc:
-                raise trio.BrokenResourceError(f"receiving failed: {exc}") from exc
+                raise trio.BrokenResourceError(str(exc)) from exc
 
     def send_nowait(self, data: bytes) -> bytes:
         """Send what the kernel takes at once; return the rest. This is no checkpoint."""
@@ -46,7 +46,7 @@ class DirectStream(trio.abc.HalfCloseableStream):
         except BlockingIOError:
             return data
         except OSError as exc:
-            raise trio.BrokenResourceError(f"sending failed: {exc}") from exc
+            raise trio.BrokenResourceError(str(exc)) from exc
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Send everything, however long the peer takes to read it. If this is cancelled, some of it was sent."""
@@ -58,7 +58,7 @@ class DirectStream(trio.abc.HalfCloseableStream):
             except BlockingIOError:
                 continue
             except OSError as exc:
-                raise trio.BrokenResourceError(f"sending failed: {exc}") from exc
+                raise trio.BrokenResourceError(str(exc)) from exc
 
     async def wait_send_all_might_not_block(self) -> None:
         await trio.lowlevel.wait_writable(self._socket)
@@ -69,7 +69,7 @@ class DirectStream(trio.abc.HalfCloseableStream):
         try:
             self._socket.shutdown(socket.SHUT_WR)
         except OSError as exc:
-            raise trio.BrokenResourceError(f"half-closing failed: {exc}") from exc
+            raise trio.BrokenResourceError(str(exc)) from exc
 
     async def aclose(self) -> None:
         trio.lowlevel.notify_closing(self._socket)

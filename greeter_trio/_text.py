@@ -1,5 +1,7 @@
 """What people get to read: text from the network made harmless, addresses, numbers."""
 
+import contextlib
+import sys
 import unicodedata
 
 _BIDI = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
@@ -7,10 +9,10 @@ _BREAKS = "\u2028\u2029"
 
 
 def printable(data: bytes) -> str:
-    """Return bytes from the network as text that is safe on a terminal and in a log.
+    r"""Return bytes from the network as text that is safe on a terminal and in a log.
 
     They are decoded as UTF-8, with U+FFFD for what is not UTF-8. Control characters (C0, DEL, C1), bidirectional
-    controls (Unicode TR 9) and line separators, any of which could make a terminal lie, become escapes such as \\x1b.
+    controls (Unicode TR 9) and line separators, any of which could make a terminal lie, become escapes such as \x1b.
     """
     text = data.decode("utf-8", "replace")
     if text.isprintable():
@@ -36,3 +38,9 @@ def address(sockname: object) -> str:
 def counted(number: int, noun: str) -> str:
     """Return `1 name`, `2 names`."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def complain(message: str) -> None:
+    """Tell the person at standard error, if there is one, what went wrong."""
+    with contextlib.suppress(OSError):
+        print(f"greeter: {message}", file=sys.stderr, flush=True)

@@ -1,0 +1,3 @@
+from greeter_trio._cli import main
+
+raise SystemExit(main())

@@ -1,0 +1,139 @@
+"""The client on a terminal: a conversation between a person and the server.
+
+The person's line is read by `input` in a thread, because only there does readline edit lines and nothing else has to
+wait. A thread cannot be cancelled: when the server is gone, or at Ctrl-C, it is left behind, and with it the terminal
+in readline's mode. So the terminal's own settings are kept, and put back at the end whatever happens.
+"""
+
+import contextlib
+import math
+import os
+import sys
+import termios
+from collections.abc import Iterator
+
+import trio
+
+from greeter_core import (
+    ClientConfig,
+    ClientConnection,
+    ClientEvent,
+    ConversationEnded,
+    EndReason,
+    GoodbyeReceived,
+    Greeted,
+    LocalProtocolError,
+    NameRequested,
+    Refused,
+    Welcomed,
+)
+
+from ._drive import Driver
+from ._errors import Ending, ExitStatus
+from ._text import complain, printable
+
+with contextlib.suppress(ImportError):  # some Pythons are built without it; lines are then edited by the terminal alone
+    import readline  # noqa: F401 - it gives line editing to input()
+
+ASK = "Please input your name: "
+
+
+async def converse(stream: trio.abc.Stream, config: ClientConfig) -> ExitStatus:
+    """Have a conversation with a person at standard input, until one side ends it."""
+    with _terminal_kept():
+        return await _Console(stream, config).run()
+
+
+class _Console:
+    def __init__(self, stream: trio.abc.Stream, config: ClientConfig) -> None:
+        self._happen, self._events = trio.open_memory_channel[ClientEvent](math.inf)
+        self._connection = ClientConnection(config, now=trio.current_time())
+        self._driver = Driver(self._connection, stream, self._happen.send_nowait)
+        self._asking = trio.CancelScope()
+        self._at_prompt = False
+
+    async def run(self) -> ExitStatus:
+        ending = Ending()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._drive)
+            async for event in self._events:
+                ending.note(event)
+                match event:
+                    case Welcomed():
+                        _show("Welcome!")
+                    case NameRequested():
+                        _show("What's your name?")
+                        nursery.start_soon(self._ask)
+                    case Greeted(name):
+                        _show(f"Hello {printable(name)}!")
+                    case GoodbyeReceived():
+                        self._leave_prompt()
+                        _show("Goodbye!")
+                    case Refused() | ConversationEnded():
+                        self._leave_prompt()
+        if ending.reason in (EndReason.EXIT, EndReason.SHUTDOWN):
+            return ExitStatus.DONE
+        complain(ending.message)
+        return ending.status
+
+    async def _drive(self) -> None:
+        await self._driver.run()
+        self._happen.close()
+
+    async def _ask(self) -> None:
+        """Ask the person until there is something to say, and say it."""
+        self._at_prompt = True
+        with self._asking:
+            while not self._say(await _read_line()):
+                pass
+        self._at_prompt = False
+
+    def _say(self, line: str | None) -> bool:
+        now = trio.current_time()
+        if line is None or line == "exit":
+            self._connection.send_exit(now)
+        elif not line:
+            return False
+        else:
+            try:
+                self._connection.send_name(line.encode("utf-8", "surrogateescape"), now)
+            except LocalProtocolError as exc:
+                complain(str(exc))
+                return False
+        self._driver.wake()
+        return True
+
+    def _leave_prompt(self) -> None:
+        if self._at_prompt:
+            _show("")
+            self._at_prompt = False
+        self._asking.cancel()
+
+
+def _show(line: str) -> None:
+    print(line, flush=True)
+
+
+async def _read_line() -> str | None:
+    """Ask for a line; return it without its end, or None for Ctrl-D."""
+    if sys.stdout.isatty():
+        try:
+            return await trio.to_thread.run_sync(input, ASK, abandon_on_cancel=True)
+        except EOFError:
+            print(flush=True)
+            return None
+    # Without a terminal to draw on, `input` reads with a lock that a thread left behind would keep until the very end.
+    print(ASK, end="", flush=True)
+    await trio.lowlevel.wait_readable(0)
+    line = os.read(0, 4096)
+    return line.decode("utf-8", "surrogateescape").rstrip("\n") if line else None
+
+
+@contextlib.contextmanager
+def _terminal_kept() -> Iterator[None]:
+    settings = termios.tcgetattr(0)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(termios.error):  # the terminal itself is gone
+            termios.tcsetattr(0, termios.TCSANOW, settings)

@@ -1,0 +1,148 @@
+"""The client as a tool: names in, greetings out, one line each, and nothing else on standard output.
+
+Three tasks: one reads and asks, one is the driver, one prints. The names come in batches, and a batch is asked only
+when the greetings of the one before it are printed; that bounds memory, however slow the reader of the output is.
+Standard input and output are read and written in threads, so that a blocked pipe does not stop the conversation.
+
+When the conversation ends, asking is cancelled, and what was greeted is still printed. When printing fails, everything
+is cancelled.
+"""
+
+import json
+import math
+import os
+import sys
+from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
+
+import trio
+
+from greeter_core import MAX_NAME_SIZE, ClientConfig, ClientConnection, ClientEvent, Greeted, LocalProtocolError
+
+from ._drive import Driver
+from ._errors import Ending, ExitStatus
+from ._text import complain, printable
+
+_CHUNK = 65536  # bytes
+
+
+async def given(names: Sequence[bytes]) -> AsyncIterator[Sequence[bytes]]:
+    """Yield the names of the command line as one batch."""
+    yield names
+
+
+async def read_lines() -> AsyncIterator[Sequence[bytes]]:
+    """Yield the lines of standard input, without their LF or CR LF, as many at a time as one read returns."""
+    rest = b""
+    while chunk := await trio.to_thread.run_sync(os.read, 0, _CHUNK, abandon_on_cancel=True):
+        *lines, rest = (rest + chunk).split(b"\n")
+        rest = rest[: MAX_NAME_SIZE + 2]  # enough to see that it is too long
+        yield [line.removesuffix(b"\r") for line in lines]
+    if rest:
+        yield [rest]
+
+
+async def use(
+    stream: trio.abc.Stream, config: ClientConfig, batches: AsyncIterator[Sequence[bytes]], *, as_json: bool
+) -> ExitStatus:
+    """Have every name greeted, print the greetings, and say exit; complain on standard error of what goes wrong."""
+    return await _Tool(stream, config, as_json=as_json).run(batches)
+
+
+class _Tool:
+    def __init__(self, stream: trio.abc.Stream, config: ClientConfig, *, as_json: bool) -> None:
+        self._connection = ClientConnection(config, now=trio.current_time())
+        self._driver = Driver(self._connection, stream, self._handle)
+        self._as_json = as_json
+        self._ending = Ending()
+        self._status = ExitStatus.DONE  # as far as input and output are concerned
+        self._asking = trio.CancelScope()
+        self._greet, self._greeted = trio.open_memory_channel[bytes](math.inf)
+        self._lines = 0
+        self._unprinted = 0  # names that were asked and whose greeting is not printed
+        self._all_printed = trio.Event()
+
+    async def run(self, batches: AsyncIterator[Sequence[bytes]]) -> ExitStatus:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._drive)
+            nursery.start_soon(self._ask, batches)
+            try:
+                await self._print()
+            except OSError as exc:
+                self._fail(f"cannot write to standard output, so not all greetings are there: {exc.strerror}")
+                os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python would try again, and complain, at exit
+                nursery.cancel_scope.cancel()
+        if self._ending.status is not ExitStatus.DONE and self._ending.reason:
+            self._fail(self._ending.message)
+            for name in self._ending.unanswered:
+                complain(f"not greeted: {printable(name)}")
+            return self._ending.status
+        return self._status
+
+    async def _drive(self) -> None:
+        await self._driver.run()
+        self._asking.cancel()
+        self._greet.close()
+
+    def _handle(self, event: ClientEvent) -> None:
+        self._ending.note(event)
+        if isinstance(event, Greeted):
+            self._greet.send_nowait(event.name)
+
+    async def _ask(self, batches: AsyncIterator[Sequence[bytes]]) -> None:
+        with self._asking:
+            try:
+                async for lines in batches:
+                    more = self._ask_batch(lines)
+                    self._driver.wake()
+                    if self._unprinted:
+                        self._all_printed = trio.Event()
+                        await self._all_printed.wait()
+                    if not more:
+                        break
+            except OSError as exc:
+                self._fail(f"cannot read standard input: {exc.strerror}")
+        self._connection.send_exit(trio.current_time())
+        self._driver.wake()
+
+    def _ask_batch(self, lines: Sequence[bytes]) -> bool:
+        """Ask for the names in these lines; return False if one of them says exit."""
+        for line in lines:
+            self._lines += 1
+            if line == b"exit":
+                return False
+            if line:
+                try:
+                    self._connection.send_name(line, trio.current_time())
+                except LocalProtocolError as exc:
+                    self._fail(f"line {self._lines} is left out: {exc}")
+                else:
+                    self._unprinted += 1
+        return True
+
+    async def _print(self) -> None:
+        async for name in self._greeted:
+            names = [name]
+            with suppress(trio.WouldBlock, trio.EndOfChannel):
+                while True:
+                    names.append(self._greeted.receive_nowait())
+            text = "".join(map(self._line, names))
+            await trio.to_thread.run_sync(_write, text, abandon_on_cancel=True)
+            self._unprinted -= len(names)
+            if not self._unprinted:
+                self._all_printed.set()
+
+    def _line(self, name: bytes) -> str:
+        if self._as_json:
+            text = name.decode("utf-8", "replace")
+            return json.dumps({"name": text, "greeting": f"Hello {text}!"}) + "\n"
+        return f"Hello {printable(name)}!\n"
+
+    def _fail(self, message: str) -> None:
+        complain(message)
+        self._status = ExitStatus.FAILED
+
+
+def _write(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()
