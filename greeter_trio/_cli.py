@@ -41,7 +41,8 @@ _ADVICE = {
 _STATUS = """\
 exit status:
   0    done
-  1    failed: cannot connect or listen, connection lost, protocol violation, refused
+  1    failed: cannot connect or listen, connection lost, protocol violation,
+       refused, bad input
   2    wrong usage
   3    timed out
   130  interrupted by Ctrl-C (128 + N: ended by signal N)
@@ -53,14 +54,20 @@ environment:
 """
 
 _SERVE_EPILOG = f"""\
+SIGINT (Ctrl-C) and SIGTERM end it: every client is told goodbye.
+
+{_STATUS}
 {_ENVIRONMENT}
 examples:
-  python -m greeter_trio serve
-  python -m greeter_trio serve --host 0.0.0.0 --port 7000   for every network this machine is in
-  python -m greeter_trio serve --port 0                     on any free port; the first line tells which
-
-SIGINT (Ctrl-C) and SIGTERM end it: every client is told goodbye, and the exit status is 0.
+  python -m greeter_trio serve                  for this machine only
+  python -m greeter_trio serve --host 0.0.0.0   for all its networks
+  python -m greeter_trio serve --port 0         on a free port, which is logged
 """
+
+_CLIENT_DESCRIPTION = """\
+Have names greeted by a server. With NAMEs, or with names on standard input,
+it is a tool that prints one greeting a line. On a terminal it is a
+conversation."""
 
 _CLIENT_EPILOG = f"""\
 {_STATUS}
@@ -78,11 +85,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:  # it is None where the descriptor is closed
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-    parser = _parser()
-    arguments = parser.parse_args(argv)
-    _fill_in(arguments, parser)
+    arguments = _parser().parse_args(argv)
+    _fill_in(arguments)
     try:
-        return int(arguments.run(arguments, parser))
+        return int(arguments.run(arguments))
     except KeyboardInterrupt:  # only before or after Trio runs; there Ctrl-C is a signal
         return ExitStatus.INTERRUPTED
 
@@ -104,8 +110,7 @@ def _parser() -> argparse.ArgumentParser:
     client = add(
         "client",
         help="talk to a server",
-        description="Have names greeted by a server: a conversation on a terminal; with NAMEs, or with names on "
-        "standard input, a tool that prints one greeting a line.",
+        description=_CLIENT_DESCRIPTION,
         epilog=_CLIENT_EPILOG,
     )
     for command in (serve, client):
@@ -125,7 +130,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="SECONDS",
         help="how long a client may go without a name; inf for ever (default: %(default)g)",
     )
-    serve.set_defaults(run=_serve, lowest_port=0)
+    serve.set_defaults(parser=serve, run=_serve, lowest_port=0)
     client.add_argument(
         "--timeout",
         type=_seconds,
@@ -135,7 +140,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     client.add_argument("--json", action="store_true", help="print each greeting as a JSON object")
     client.add_argument("names", nargs="*", metavar="NAME", help="a name to be greeted; `exit` may come last")
-    client.set_defaults(run=_client, lowest_port=1)
+    client.set_defaults(parser=client, run=_client, lowest_port=1)
     return parser
 
 
@@ -150,7 +155,7 @@ def _seconds(text: str) -> float:
     return seconds
 
 
-def _fill_in(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+def _fill_in(arguments: argparse.Namespace) -> None:
     """Set host and port to what was given, or to the environment's, or to the default."""
     arguments.host = arguments.host or os.environ.get("GREETER_HOST") or DEFAULT_HOST
     source = "--port"
@@ -160,14 +165,14 @@ def _fill_in(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> 
     text = DEFAULT_PORT if arguments.port is None else arguments.port
     lowest: int = arguments.lowest_port
     if not (text.isascii() and text.isdigit() and lowest <= int(text) <= 65535):
-        parser.error(f"{source} must be a whole number from {lowest} to 65535, not {text!r}")
+        arguments.parser.error(f"{source} must be a whole number from {lowest} to 65535, not {text!r}")
     arguments.port = int(text)
 
 
 # Commands
 
 
-def _serve(arguments: argparse.Namespace, _: argparse.ArgumentParser) -> int:
+def _serve(arguments: argparse.Namespace) -> int:
     handler = logging.StreamHandler()  # to standard error, flushed after each line
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
@@ -192,7 +197,8 @@ async def _serve_until_signal(host: str, port: int, config: ServerConfig) -> Exi
     return status
 
 
-def _client(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
+def _client(arguments: argparse.Namespace) -> int:
+    parser: argparse.ArgumentParser = arguments.parser
     names = [os.fsencode(name) for name in arguments.names]
     if b"exit" in names[:-1]:
         parser.error("`exit` ends the conversation, so no NAME can follow it")
@@ -267,9 +273,10 @@ def _explain(exc: Exception) -> str:
     causes = cause.exceptions if isinstance(cause, BaseExceptionGroup) else (cause,)
     lines = []
     for each in causes:
-        advice = _ADVICE.get(getattr(each, "errno", 0), "")
-        if isinstance(each, socket.gaierror | UnicodeError):
+        if isinstance(each, OSError) and not isinstance(each, socket.gaierror):
+            text, advice = os.strerror(each.errno or 0), _ADVICE.get(each.errno or 0, "")
+        else:  # the host's name
             advice = "check --host or GREETER_HOST"
-        text = getattr(each, "strerror", None) or str(each)
+            text = getattr(each, "strerror", None) or str(each)
         lines.append(f"{text} ({advice})" if advice else text)
     return "; ".join(dict.fromkeys(lines))

@@ -49,28 +49,30 @@ class _Console:
         self._happen, self._events = trio.open_memory_channel[ClientEvent](math.inf)
         self._connection = ClientConnection(config, now=trio.current_time())
         self._driver = Driver(self._connection, stream, self._happen.send_nowait)
-        self._asking = trio.CancelScope()
-        self._at_prompt = False
+        self._asking: trio.CancelScope | None = None  # while the person is asked
 
     async def run(self) -> ExitStatus:
         ending = Ending()
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._drive)
-            async for event in self._events:
-                ending.note(event)
-                match event:
-                    case Welcomed():
-                        _show("Welcome!")
-                    case NameRequested():
-                        _show("What's your name?")
-                        nursery.start_soon(self._ask)
-                    case Greeted(name):
-                        _show(f"Hello {printable(name)}!")
-                    case GoodbyeReceived():
-                        self._leave_prompt()
-                        _show("Goodbye!")
-                    case Refused() | ConversationEnded():
-                        self._leave_prompt()
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._drive)
+                async for event in self._events:
+                    ending.note(event)
+                    match event:
+                        case Welcomed():
+                            _show("Welcome!")
+                        case NameRequested():
+                            _show("What's your name?")
+                            nursery.start_soon(self._ask)
+                        case Greeted(name):
+                            _show(f"Hello {printable(name)}!")
+                        case GoodbyeReceived():
+                            self._leave_prompt()
+                            _show("Goodbye!")
+                        case Refused() | ConversationEnded():
+                            self._leave_prompt()
+        finally:
+            self._leave_prompt()  # at Ctrl-C the cursor is still there
         if ending.reason in (EndReason.EXIT, EndReason.SHUTDOWN):
             return ExitStatus.DONE
         complain(ending.message)
@@ -82,11 +84,10 @@ class _Console:
 
     async def _ask(self) -> None:
         """Ask the person until there is something to say, and say it."""
-        self._at_prompt = True
-        with self._asking:
+        with trio.CancelScope() as self._asking:
             while not self._say(await _read_line()):
                 pass
-        self._at_prompt = False
+        self._asking = None
 
     def _say(self, line: str | None) -> bool:
         now = trio.current_time()
@@ -104,10 +105,10 @@ class _Console:
         return True
 
     def _leave_prompt(self) -> None:
-        if self._at_prompt:
-            _show("")
-            self._at_prompt = False
-        self._asking.cancel()
+        if self._asking:
+            _show("")  # behind the prompt, and what was typed
+            self._asking.cancel()
+            self._asking = None
 
 
 def _show(line: str) -> None:

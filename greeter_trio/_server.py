@@ -60,7 +60,8 @@ async def serve_greeter(
     conversations are over, after 15 seconds at the latest. Raises OSError where it cannot listen. It logs to the
     standard logger `greeter_trio`.
     """
-    stop = shutdown or trio.Event()
+    if shutdown is None:
+        shutdown = trio.Event()
     live: set[_Conversation] = set()
     listeners = await trio.open_tcp_listeners(port, host=host)
     async with trio.open_nursery() as conversations:
@@ -69,7 +70,7 @@ async def serve_greeter(
                 acceptors.start_soon(_accept, listener, config, live, conversations)
                 logger.info("Waiting for connection on %s", address(listener.socket.getsockname()))
             task_status.started(listeners)
-            await stop.wait()
+            await shutdown.wait()
             acceptors.cancel_scope.cancel()
         for conversation in live:
             conversation.shut_down()
