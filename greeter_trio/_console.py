@@ -30,7 +30,7 @@ from greeter_core import (
 
 from ._drive import Driver
 from ._errors import Ending, ExitStatus
-from ._text import complain, printable
+from ._text import complain, give_up_output, printable
 
 with contextlib.suppress(ImportError):  # some Pythons are built without it; lines are then edited by the terminal alone
     import readline  # noqa: F401 - it gives line editing to input()
@@ -111,8 +111,11 @@ class _Console:
             self._asking = None
 
 
-def _show(line: str) -> None:
-    print(line, flush=True)
+def _show(line: str, end: str = "\n") -> None:
+    try:
+        print(line, end=end, flush=True)
+    except OSError as exc:
+        give_up_output(exc)
 
 
 async def _read_line() -> str | None:
@@ -120,11 +123,11 @@ async def _read_line() -> str | None:
     if sys.stdout.isatty():
         try:
             return await trio.to_thread.run_sync(input, ASK, abandon_on_cancel=True)
-        except EOFError:
-            print(flush=True)
+        except (EOFError, OSError):  # Ctrl-D, or the terminal is gone
+            _show("")
             return None
     # Without a terminal to draw on, `input` reads with a lock that a thread left behind would keep until the very end.
-    print(ASK, end="", flush=True)
+    _show(ASK, end="")
     await trio.lowlevel.wait_readable(0)
     line = os.read(0, 4096)
     return line.decode("utf-8", "surrogateescape").rstrip("\n") if line else None

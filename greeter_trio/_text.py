@@ -1,6 +1,7 @@
 """What people get to read: text from the network made harmless, addresses, numbers."""
 
 import contextlib
+import os
 import sys
 import unicodedata
 
@@ -44,3 +45,14 @@ def complain(message: str) -> None:
     """Tell the person at standard error, if there is one, what went wrong."""
     with contextlib.suppress(OSError):
         print(f"greeter: {message}", file=sys.stderr, flush=True)
+
+
+def give_up_output(exc: OSError) -> None:
+    """Say why nothing more can be written to standard output, and write to nowhere from now on.
+
+    Python would otherwise try once more at exit, and complain in its own words.
+    """
+    complain(f"cannot write to standard output: {exc.strerror}")
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.close(nowhere)

@@ -21,7 +21,7 @@ from greeter_core import MAX_NAME_SIZE, ClientConfig, ClientConnection, ClientEv
 
 from ._drive import Driver
 from ._errors import Ending, ExitStatus
-from ._text import complain, printable
+from ._text import complain, give_up_output, printable
 
 _CHUNK = 65536  # bytes
 
@@ -69,8 +69,8 @@ class _Tool:
             try:
                 await self._print()
             except OSError as exc:
-                self._fail(f"cannot write to standard output, so not all greetings are there: {exc.strerror}")
-                os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python would try again, and complain, at exit
+                give_up_output(exc)
+                self._status = ExitStatus.FAILED
                 nursery.cancel_scope.cancel()
         if self._ending.status is not ExitStatus.DONE and self._ending.reason:
             self._fail(self._ending.message)
