@@ -213,16 +213,16 @@ def _client(arguments: argparse.Namespace) -> int:
         return ExitStatus.FAILED
     config = ClientConfig(framing=Framing(arguments.framing), reply_timeout=arguments.timeout)
     if names:
-        use = partial(_tool.use, config=config, batches=_tool.given(names), as_json=arguments.json)
+        converse = partial(_tool.converse, config=config, batches=_tool.given(names), as_json=arguments.json)
     elif not sys.stdin.isatty():
-        use = partial(_tool.use, config=config, batches=_tool.read_lines(), as_json=arguments.json)
+        converse = partial(_tool.converse, config=config, batches=_tool.read_lines(), as_json=arguments.json)
     else:
-        use = partial(_console.converse, config=config)
-    return trio.run(_converse_until_signal, arguments.host, arguments.port, arguments.timeout, use)
+        converse = partial(_console.converse, config=config)
+    return trio.run(_converse_until_signal, arguments.host, arguments.port, arguments.timeout, converse)
 
 
 async def _converse_until_signal(
-    host: str, port: int, patience: float, use: Callable[[trio.abc.Stream], Awaitable[ExitStatus]]
+    host: str, port: int, patience: float, converse: Callable[[trio.abc.Stream], Awaitable[ExitStatus]]
 ) -> int:
     status = 0
 
@@ -233,13 +233,13 @@ async def _converse_until_signal(
 
     async with trio.open_nursery() as nursery:
         await nursery.start(_at_first_signal, _CLIENT_SIGNALS, interrupt)
-        status = await _converse(host, port, patience, use)
+        status = await _converse(host, port, patience, converse)
         nursery.cancel_scope.cancel()
     return status
 
 
 async def _converse(
-    host: str, port: int, patience: float, use: Callable[[trio.abc.Stream], Awaitable[ExitStatus]]
+    host: str, port: int, patience: float, converse: Callable[[trio.abc.Stream], Awaitable[ExitStatus]]
 ) -> ExitStatus:
     with trio.move_on_after(patience) as connecting:
         try:
@@ -251,7 +251,7 @@ async def _converse(
         complain(f"cannot connect to {host} port {port}: no answer within {patience:g} s")
         return ExitStatus.TIMED_OUT
     async with stream:
-        return await use(stream)
+        return await converse(stream)
 
 
 async def _at_first_signal(

@@ -40,6 +40,7 @@ ASK = "Please input your name: "
 
 async def converse(stream: trio.abc.Stream, config: ClientConfig) -> ExitStatus:
     """Have a conversation with a person at standard input, until one side ends it."""
+    sys.stdin.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]  # names are bytes
     with _terminal_kept():
         return await _Console(stream, config).run()
 

@@ -42,7 +42,7 @@ async def read_lines() -> AsyncIterator[Sequence[bytes]]:
         yield [rest]
 
 
-async def use(
+async def converse(
     stream: trio.abc.Stream, config: ClientConfig, batches: AsyncIterator[Sequence[bytes]], *, as_json: bool
 ) -> ExitStatus:
     """Have every name greeted, print the greetings, and say exit; complain on standard error of what goes wrong."""
