@@ -25,11 +25,9 @@ DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = "6000"
 
 _SERVER_SIGNALS = (signal.SIGINT, signal.SIGTERM)
-_CLIENT_SIGNALS = (
-    signal.SIGINT,
-    signal.SIGTERM,
-    signal.SIGHUP,
-)  # the terminal is to be put in order before they end it
+_CLIENT_SIGNALS = [signal.SIGINT, signal.SIGTERM]  # the terminal is to be put in order before they end it
+if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # under nohup it is ignored, and stays so
+    _CLIENT_SIGNALS.append(signal.SIGHUP)
 
 _ADVICE = {
     errno.ECONNREFUSED: "is the server running, and on this port?",
