@@ -45,7 +45,8 @@ class GreeterProtocol(asyncio.Protocol):
 
     def _move_on(self) -> None:
         """Take all that the connection has to say, and come back at its deadline."""
-        self._transport.write(self._connection.data_to_send())
+        if data := self._connection.data_to_send():
+            self._transport.write(data)
         if self._connection.eof_to_send():
             self._transport.write_eof()
         if self._connection.finished:

@@ -1,7 +1,6 @@
 """The core serves under asyncio what it serves under Trio."""
 
 import asyncio
-import socket
 from collections.abc import Awaitable, Callable
 
 from greeter_core import ServerConfig
@@ -11,13 +10,18 @@ PROMPT = b"What's your name?"
 
 
 def with_server(
-    client: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]], config: ServerConfig
+    client: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
+    config: ServerConfig,
+    protocol: type[GreeterProtocol] = GreeterProtocol,
 ) -> None:
     """Run a client against a server of its own, 20 seconds at the most."""
 
+    mishaps: list[dict[str, object]] = []
+
     async def main() -> None:
         loop = asyncio.get_running_loop()
-        server = await loop.create_server(lambda: GreeterProtocol(config), "127.0.0.1", 0)
+        loop.set_exception_handler(lambda _, context: mishaps.append(context))
+        server = await loop.create_server(lambda: protocol(config), "127.0.0.1", 0)
         async with server, asyncio.timeout(20):
             reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
             await client(reader, writer)
@@ -25,6 +29,7 @@ def with_server(
             await writer.wait_closed()
 
     asyncio.run(main())
+    assert mishaps == []
 
 
 def test_lines() -> None:
@@ -76,15 +81,22 @@ def test_idle() -> None:
 
 def test_peer_that_does_not_read() -> None:
     """While a client does not read, the server takes no more names from it; when it reads, all are answered."""
-    names = [b"%d" % number for number in range(300_000)]
+    names = [b"%d" % number for number in range(600_000)]
+    unsent: list[int] = []
+
+    class Watched(GreeterProtocol):
+        def data_received(self, data: bytes) -> None:
+            super().data_received(data)
+            unsent.append(self._transport.get_write_buffer_size())
 
     async def client(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        sock: socket.socket = writer.get_extra_info("socket")
-        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) > 0
         writer.write(b"\n".join(names) + b"\nexit\n")
+        for _ in range(1000):  # more than enough turns of the loop for the server to read everything, if it would
+            await asyncio.sleep(0)
+        assert max(unsent) < 17 * 2**18 + 2**17, "one arrival of at most 256 KiB, above the transport's own 64 KiB"
         said = await reader.read()
         assert said == b"Welcome!\n" + b"".join(PROMPT + b"Hello " + name + b"!\n" for name in names) + (
             PROMPT + b"Goodbye!\n"
         )
 
-    with_server(client, ServerConfig(linger=20))
+    with_server(client, ServerConfig(linger=20), Watched)
