@@ -15,7 +15,6 @@ def with_server(
     protocol: type[GreeterProtocol] = GreeterProtocol,
 ) -> None:
     """Run a client against a server of its own, 20 seconds at the most."""
-
     mishaps: list[dict[str, object]] = []
 
     async def main() -> None:
