@@ -1,8 +1,8 @@
 """The client as a library.
 
-There is no task in the background: the caller's own task moves the conversation forward while it waits in `greet`.
-So a failure is raised where it matters, as itself and not in an exception group, and leaving the block has nothing to
-cancel.
+There is no task in the background: the tasks that wait in `greet` move the conversation forward themselves, one of
+them at a time. So a failure is raised where it matters, as itself and not in an exception group, and leaving the block
+has nothing to cancel.
 """
 
 import contextlib
@@ -43,7 +43,7 @@ async def open_greeter(
 
 
 class Greeter:
-    """A conversation with a greeting server, for one task at a time. `open_greeter` makes it.
+    """A conversation with a greeting server. `open_greeter` makes it, and any number of tasks may use it.
 
     Names are text, sent as UTF-8; bytes that are not UTF-8 can be given as surrogate escapes (PEP 383), as in
     `sys.argv`. A name has 1 to 1024 bytes, without CR and LF, and is not `exit`; for any other `LocalProtocolError` is
@@ -54,6 +54,7 @@ class Greeter:
         self._connection = ClientConnection(config, now=trio.current_time())
         self._driver = Driver(self._connection, stream, self._handle)
         self._ending = Ending()
+        self._driving = trio.Lock()
         self._ready = False
         self._asked = 0
         self._greeted = 0
@@ -75,6 +76,7 @@ class Greeter:
         if self._connection.state.is_open:
             self._connection.send_names(words, trio.current_time())
             self._asked += len(words)
+            self._driver.wake()  # if another task waits there
         for name in names:
             enough += 1
             await self._wait_until(partial(self._has_greeted, enough))
@@ -95,7 +97,8 @@ class Greeter:
 
     async def _wait_until(self, done: Callable[[], bool]) -> None:
         if not done():
-            await self._driver.run(done)
+            async with self._driving:
+                await self._driver.run(done)
         if not done():
             raise self._ending.failure()
 

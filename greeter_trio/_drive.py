@@ -63,7 +63,7 @@ class Driver:
         self._waiting.cancel()
 
     async def run(self, until: Callable[[], bool] = lambda: False) -> None:
-        """Move the connection forward until it is finished, or `until()` is true after some input."""
+        """Move the connection forward until it is finished, or `until()` is true and nothing is left to send."""
         await self._flush()
         while not (self._connection.finished or until()):
             await self._receive(until)
