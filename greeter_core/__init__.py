@@ -26,12 +26,10 @@ from ._events import (
 )
 from ._server import ServerConnection
 from ._states import ClientState, ServerState
-from ._wire import MAX_NAME_SIZE
 
 __version__ = "0.1.0"
 
 __all__ = [
-    "MAX_NAME_SIZE",
     "ClientConfig",
     "ClientConnection",
     "ClientEvent",

@@ -117,7 +117,7 @@ class Connection(ABC, Generic[StateT, EventT]):
 
     @abstractmethod
     def _data_received(self, data: bytes) -> None:
-        """Handle bytes, none of which is the first after the end; the state is open."""
+        """Handle bytes from the peer, at least one; the state is open."""
 
     @abstractmethod
     def _eof_received(self) -> None:

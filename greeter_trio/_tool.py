@@ -17,13 +17,14 @@ from contextlib import suppress
 
 import trio
 
-from greeter_core import MAX_NAME_SIZE, ClientConfig, ClientConnection, ClientEvent, Greeted, LocalProtocolError
+from greeter_core import ClientConfig, ClientConnection, ClientEvent, Greeted, LocalProtocolError
 
 from ._drive import Driver
 from ._errors import Ending, ExitStatus
 from ._text import complain, give_up_output, printable
 
-_CHUNK = 65536  # bytes
+_CHUNK = 65536  # bytes to read at once
+_LINE = 2048  # bytes to keep of a line that has not ended: more than a name may have
 
 
 async def given(names: Sequence[bytes]) -> AsyncIterator[Sequence[bytes]]:
@@ -36,7 +37,7 @@ async def read_lines() -> AsyncIterator[Sequence[bytes]]:
     rest = b""
     while chunk := await trio.to_thread.run_sync(os.read, 0, _CHUNK, abandon_on_cancel=True):
         *lines, rest = (rest + chunk).split(b"\n")
-        rest = rest[: MAX_NAME_SIZE + 2]  # enough to see that it is too long
+        rest = rest[:_LINE]
         yield [line.removesuffix(b"\r") for line in lines]
     if rest:
         yield [rest]
