@@ -5,6 +5,7 @@ import errno
 import logging
 import math
 import os
+import re
 import signal
 import socket
 import sys
@@ -16,10 +17,9 @@ import trio
 from greeter_core import ClientConfig, ClientConnection, Framing, LocalProtocolError, ServerConfig, __version__
 
 from . import _console, _tool
-from ._client import connect
 from ._errors import ExitStatus
 from ._server import logger, serve_greeter
-from ._text import complain
+from ._text import complain, settle_output
 
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = "6000"
@@ -71,10 +71,10 @@ _CLIENT_EPILOG = f"""\
 {_STATUS}
 {_ENVIRONMENT}
 examples:
-  python -m greeter_trio client                   a conversation on this terminal
-  python -m greeter_trio client Ada Grace         prints two greetings
-  python -m greeter_trio client < names.txt       one name a line
-  python -m greeter_trio client --json -- -x-     a name that begins with a dash
+  python -m greeter_trio client                 a conversation on this terminal
+  python -m greeter_trio client Ada Grace       prints two greetings
+  python -m greeter_trio client < names.txt     one name a line
+  python -m greeter_trio client -- --x--        a name that begins with a dash
 """
 
 
@@ -89,6 +89,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(arguments.run(arguments))
     except KeyboardInterrupt:  # only before or after Trio runs; there Ctrl-C is a signal
         return ExitStatus.INTERRUPTED
+    finally:
+        settle_output()
 
 
 # Arguments
@@ -162,7 +164,7 @@ def _fill_in(arguments: argparse.Namespace) -> None:
         arguments.port = os.environ[source]
     text = DEFAULT_PORT if arguments.port is None else arguments.port
     lowest: int = arguments.lowest_port
-    if not (text.isascii() and text.isdigit() and lowest <= int(text) <= 65535):
+    if not (re.fullmatch("[0-9]{1,5}", text) and lowest <= int(text) <= 65535):
         arguments.parser.error(f"{source} must be a whole number from {lowest} to 65535, not {text!r}")
     arguments.port = int(text)
 
@@ -241,7 +243,7 @@ async def _converse(
 ) -> ExitStatus:
     with trio.move_on_after(patience) as connecting:
         try:
-            stream = await connect(host, port)
+            stream = await trio.open_tcp_stream(host, port)
         except (OSError, UnicodeError) as exc:
             complain(f"cannot connect to {host} port {port}: {_explain(exc)}")
             return ExitStatus.FAILED
@@ -257,11 +259,11 @@ async def _at_first_signal(
     act: Callable[[int], None],
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
+    for each in numbers:
+        signal.signal(each, signal.SIG_DFL)  # the receiver puts this back, so a second one ends the process
     with trio.open_signal_receiver(*numbers) as signals:
         task_status.started()
         number = await anext(signals)
-    for each in numbers:
-        signal.signal(each, signal.SIG_DFL)  # a second one ends the process, whatever it does
     act(number)
 
 

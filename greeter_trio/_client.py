@@ -15,12 +15,6 @@ from greeter_core import ClientConfig, ClientConnection, ClientEvent, EndReason,
 
 from ._drive import Driver
 from ._errors import Ending
-from ._stream import DirectStream
-
-
-async def connect(host: str, port: int) -> DirectStream:
-    """Connect to the first address of `host` that answers (RFC 8305); raises OSError if none does."""
-    return DirectStream.take(await trio.open_tcp_stream(host, port))
 
 
 @contextlib.asynccontextmanager
@@ -35,7 +29,7 @@ async def open_greeter(
     Raises OSError if nothing can be connected to, and `ConversationFailed` if what answers is no greeter or if the
     conversation does not end in good order. How long to try to connect is the caller's choice (`trio.fail_after`).
     """
-    async with await connect(host, port) as stream:
+    async with await trio.open_tcp_stream(host, port) as stream:
         greeter = Greeter(stream, config)
         await greeter._open()  # noqa: SLF001 - its other half
         yield greeter

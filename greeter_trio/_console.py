@@ -30,7 +30,7 @@ from greeter_core import (
 
 from ._drive import Driver
 from ._errors import Ending, ExitStatus
-from ._text import complain, give_up_output, printable
+from ._text import complain, printable, settle_output
 
 with contextlib.suppress(ImportError):  # some Pythons are built without it; lines are then edited by the terminal alone
     import readline  # noqa: F401 - it gives line editing to input()
@@ -51,6 +51,7 @@ class _Console:
         self._connection = ClientConnection(config, now=trio.current_time())
         self._driver = Driver(self._connection, stream, self._happen.send_nowait)
         self._asking: trio.CancelScope | None = None  # while the person is asked
+        self._status = ExitStatus.DONE  # as far as the terminal is concerned
 
     async def run(self) -> ExitStatus:
         ending = Ending()
@@ -61,21 +62,21 @@ class _Console:
                     ending.note(event)
                     match event:
                         case Welcomed():
-                            _show("Welcome!")
+                            self._show("Welcome!")
                         case NameRequested():
-                            _show("What's your name?")
+                            self._show("What's your name?")
                             nursery.start_soon(self._ask)
                         case Greeted(name):
-                            _show(f"Hello {printable(name)}!")
+                            self._show(f"Hello {printable(name)}!")
                         case GoodbyeReceived():
                             self._leave_prompt()
-                            _show("Goodbye!")
+                            self._show("Goodbye!")
                         case Refused() | ConversationEnded():
                             self._leave_prompt()
         finally:
             self._leave_prompt()  # at Ctrl-C the cursor is still there
         if ending.reason in (EndReason.EXIT, EndReason.SHUTDOWN):
-            return ExitStatus.DONE
+            return self._status
         complain(ending.message)
         return ending.status
 
@@ -86,7 +87,7 @@ class _Console:
     async def _ask(self) -> None:
         """Ask the person until there is something to say, and say it."""
         with trio.CancelScope() as self._asking:
-            while not self._say(await _read_line()):
+            while not self._say(await self._read_line()):
                 pass
         self._asking = None
 
@@ -107,31 +108,31 @@ class _Console:
 
     def _leave_prompt(self) -> None:
         if self._asking:
-            _show("")  # behind the prompt, and what was typed
+            self._show("")  # behind the prompt, and what was typed
             self._asking.cancel()
             self._asking = None
 
+    async def _read_line(self) -> str | None:
+        """Ask for a line; return it without its end, or None for Ctrl-D."""
+        if sys.stdout.isatty():
+            try:
+                return await trio.to_thread.run_sync(input, ASK, abandon_on_cancel=True)
+            except (EOFError, OSError):  # Ctrl-D, or the terminal is gone
+                self._show("")
+                return None
+        # Without a terminal to draw on, `input` takes a lock; a thread left behind keeps it, and Python's exit wants it.
+        self._show(ASK, end="")
+        await trio.lowlevel.wait_readable(0)
+        line = os.read(0, 4096)
+        return line.decode("utf-8", "surrogateescape").rstrip("\n") if line else None
 
-def _show(line: str, end: str = "\n") -> None:
-    try:
-        print(line, end=end, flush=True)
-    except OSError as exc:
-        give_up_output(exc)
-
-
-async def _read_line() -> str | None:
-    """Ask for a line; return it without its end, or None for Ctrl-D."""
-    if sys.stdout.isatty():
+    def _show(self, line: str, end: str = "\n") -> None:
         try:
-            return await trio.to_thread.run_sync(input, ASK, abandon_on_cancel=True)
-        except (EOFError, OSError):  # Ctrl-D, or the terminal is gone
-            _show("")
-            return None
-    # Without a terminal to draw on, `input` reads with a lock that a thread left behind would keep until the very end.
-    _show(ASK, end="")
-    await trio.lowlevel.wait_readable(0)
-    line = os.read(0, 4096)
-    return line.decode("utf-8", "surrogateescape").rstrip("\n") if line else None
+            print(line, end=end, flush=True)
+        except OSError as exc:
+            settle_output()
+            complain(f"cannot write to standard output: {exc.strerror}")
+            self._status = ExitStatus.FAILED
 
 
 @contextlib.contextmanager

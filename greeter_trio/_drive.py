@@ -24,7 +24,7 @@ import trio
 
 from greeter_core import ClientConnection, ServerConnection
 
-from ._stream import DirectStream
+from ._socket import receive_some, send_at_once
 
 SEND_TIMEOUT = 30.0  # seconds
 _BROKEN = (trio.BrokenResourceError, trio.ClosedResourceError)
@@ -53,7 +53,6 @@ class Driver:
         self._connection = connection
         self._stream = stream
         self._handle_event = handle_event
-        self._send_nowait = stream.send_nowait if isinstance(stream, DirectStream) else None
         self._unsent = b""  # taken from the connection, but not sent at once
         self._sending = False
         self._waiting = trio.CancelScope()
@@ -80,7 +79,7 @@ class Driver:
         with trio.CancelScope(deadline=deadline) as self._waiting:
             try:
                 while True:
-                    data = await self._stream.receive_some()
+                    data = await receive_some(self._stream)
                     if data:
                         connection.receive_data(data, trio.current_time())
                     else:
@@ -112,9 +111,9 @@ class Driver:
     def _send_at_once(self) -> None:
         """Send what can be sent without waiting."""
         self._unsent += self._connection.data_to_send()
-        if self._send_nowait and self._unsent:
+        if self._unsent:
             try:
-                self._unsent = self._send_nowait(self._unsent)
+                self._unsent = send_at_once(self._stream, self._unsent)
             except _BROKEN:
                 self._lose()
 

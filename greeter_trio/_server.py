@@ -27,7 +27,6 @@ from greeter_core import (
 )
 
 from ._drive import Driver
-from ._stream import DirectStream
 from ._text import address, counted, printable
 
 GRACE = 15.0  # seconds that conversations have left after `shutdown`
@@ -100,7 +99,7 @@ class _Conversation:
         except OSError:  # it has reset the connection already
             self._peer = "nobody any more"
         self._since = trio.current_time()
-        self._stream = DirectStream.take(accepted)
+        self._stream = accepted
         self._connection = ServerConnection(config, now=self._since)
         self._driver = Driver(self._connection, self._stream, self._handle)
         self._names = 0

@@ -43,16 +43,21 @@ def counted(number: int, noun: str) -> str:
 
 def complain(message: str) -> None:
     """Tell the person at standard error, if there is one, what went wrong."""
-    with contextlib.suppress(OSError):
-        print(f"greeter: {message}", file=sys.stderr, flush=True)
+    if sys.stderr is not None:  # print would take None for standard output
+        with contextlib.suppress(OSError):
+            print(f"greeter: {message}", file=sys.stderr, flush=True)
 
 
-def give_up_output(exc: OSError) -> None:
-    """Say why nothing more can be written to standard output, and write to nowhere from now on.
+def settle_output() -> None:
+    """Write out what standard output and error still hold; drop what cannot be written.
 
-    Python would otherwise try once more at exit, and complain in its own words.
+    Otherwise Python tries once more at exit, complains, and exits with a status of its own.
     """
-    complain(f"cannot write to standard output: {exc.strerror}")
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 1)
-    os.close(nowhere)
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:
+                stream.flush()
+        except OSError:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, stream.fileno())
+            os.close(nowhere)

@@ -21,7 +21,7 @@ from greeter_core import ClientConfig, ClientConnection, ClientEvent, Greeted, L
 
 from ._drive import Driver
 from ._errors import Ending, ExitStatus
-from ._text import complain, give_up_output, printable
+from ._text import complain, printable
 
 _CHUNK = 65536  # bytes to read at once
 _LINE = 2048  # bytes to keep of a line that has not ended: more than a name may have
@@ -70,8 +70,7 @@ class _Tool:
             try:
                 await self._print()
             except OSError as exc:
-                give_up_output(exc)
-                self._status = ExitStatus.FAILED
+                self._fail(f"cannot write to standard output: {exc.strerror}")
                 nursery.cancel_scope.cancel()
         if self._ending.status is not ExitStatus.DONE and self._ending.reason:
             self._fail(self._ending.message)
@@ -127,7 +126,7 @@ class _Tool:
             with suppress(trio.WouldBlock, trio.EndOfChannel):
                 while True:
                     names.append(self._greeted.receive_nowait())
-            text = "".join(map(self._line, names))
+            text = "".join(map(self._line, names)).encode(sys.stdout.encoding, "backslashreplace")
             await trio.to_thread.run_sync(_write, text, abandon_on_cancel=True)
             self._unprinted -= len(names)
             if not self._unprinted:
@@ -144,6 +143,7 @@ class _Tool:
         self._status = ExitStatus.FAILED
 
 
-def _write(text: str) -> None:
-    sys.stdout.write(text)
-    sys.stdout.flush()
+def _write(text: bytes) -> None:
+    """Write to standard output, past `sys.stdout`: a thread that is left behind in there keeps its lock for ever."""
+    while text:
+        text = text[os.write(1, text) :]
