@@ -11,7 +11,15 @@ from functools import partial
 
 import trio
 
-from greeter_core import ClientConfig, ClientConnection, ClientEvent, EndReason, Greeted, NameRequested
+from greeter_core import (
+    ClientConfig,
+    ClientConnection,
+    ClientEvent,
+    EndReason,
+    Greeted,
+    LocalProtocolError,
+    NameRequested,
+)
 
 from ._drive import Driver
 from ._errors import Ending
@@ -65,10 +73,10 @@ class Greeter:
         come; those that came before it have been yielded.
         """
         names = list(names)
-        words = [name.encode("utf-8", "surrogateescape") for name in names]
+        words = [_encoded(name) for name in names]
         enough = self._asked
         if self._connection.state.is_open:
-            self._connection.send_names(words, trio.current_time())
+            self._connection.send_names(words, self._driver.now())
             self._asked += len(words)
             self._driver.wake()  # if another task waits there
         for name in names:
@@ -81,7 +89,7 @@ class Greeter:
 
     async def _leave(self) -> None:
         if self._ending.reason is None:  # otherwise the caller knows already
-            self._connection.send_exit(trio.current_time())
+            self._connection.send_exit(self._driver.now())
             await self._driver.run()
             if self._ending.reason not in (EndReason.EXIT, EndReason.SHUTDOWN):
                 raise self._ending.failure()
@@ -103,3 +111,11 @@ class Greeter:
                 self._ready = True
             case Greeted():
                 self._greeted += 1
+
+
+def _encoded(name: str) -> bytes:
+    try:
+        return name.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError as exc:
+        msg = f"a name must be text that UTF-8 can say, not {name!r}"
+        raise LocalProtocolError(msg) from exc

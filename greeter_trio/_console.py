@@ -92,7 +92,7 @@ class _Console:
         self._asking = None
 
     def _say(self, line: str | None) -> bool:
-        now = trio.current_time()
+        now = self._driver.now()
         if line is None or line == "exit":
             self._connection.send_exit(now)
         elif not line:
@@ -120,7 +120,7 @@ class _Console:
             except (EOFError, OSError):  # Ctrl-D, or the terminal is gone
                 self._show("")
                 return None
-        # Without a terminal to draw on, `input` takes a lock; a thread left behind keeps it, and Python's exit wants it.
+        # Without a terminal to draw on, `input` takes a lock that a thread left behind keeps, and Python wants at exit.
         self._show(ASK, end="")
         await trio.lowlevel.wait_readable(0)
         line = os.read(0, 4096)

@@ -7,13 +7,15 @@ whose deadline is the connection's. So:
   receive has lost nothing.
 * *Whoever gives the connection an input from outside* (`shutdown`, `send_names`) calls `wake` afterwards, which cancels
   the same scope.
-* *A send* is cancelled only when the peer has not taken it for `SEND_TIMEOUT` seconds, and then nobody knows how much
-  of it went: the connection is lost, and nothing is sent after it.
+* *A send* goes in slices. It is cancelled only when the peer has not taken one of them for `SEND_TIMEOUT` seconds, and
+  then nobody knows how much of it went: the connection is lost, and nothing is sent after it.
 * *The server* does not read on while a send is blocked. Its output is a multiple of its input, so this is what bounds
   its memory. *The client* must read on: a server that answers names while it reads more of them would otherwise wait
   for the client, and the client for the server.
 * *A stream that breaks* is reported to the core, which ends the conversation. It is no exception here.
 * *Cancelling the driver* from outside passes through. Whoever opened the stream closes it.
+* *While nobody runs the driver*, the connection's clock stands still: what came meanwhile has come in time, though it is
+  seen only now.
 """
 
 import contextlib
@@ -26,7 +28,8 @@ from greeter_core import ClientConnection, ServerConnection
 
 from ._socket import receive_some, send_at_once
 
-SEND_TIMEOUT = 30.0  # seconds
+SEND_TIMEOUT = 30.0  # seconds for each slice
+_SLICE = 65536  # bytes
 _BROKEN = (trio.BrokenResourceError, trio.ClosedResourceError)
 
 
@@ -56,6 +59,12 @@ class Driver:
         self._unsent = b""  # taken from the connection, but not sent at once
         self._sending = False
         self._waiting = trio.CancelScope()
+        self._lag = 0.0  # how many seconds the connection's clock is behind Trio's
+        self._stopped_at: float | None = trio.current_time()  # None while it runs
+
+    def now(self) -> float:
+        """Return the time for the connection's inputs, in seconds."""
+        return (trio.current_time() if self._stopped_at is None else self._stopped_at) - self._lag
 
     def wake(self) -> None:
         """Look at the connection again, because it was given an input."""
@@ -63,10 +72,14 @@ class Driver:
 
     async def run(self, until: Callable[[], bool] = lambda: False) -> None:
         """Move the connection forward until it is finished, or `until()` is true and nothing is left to send."""
-        await self._flush()
-        while not (self._connection.finished or until()):
-            await self._receive(until)
+        self._lag, self._stopped_at = trio.current_time() - self.now(), None
+        try:
             await self._flush()
+            while not (self._connection.finished or until()):
+                await self._receive(until)
+                await self._flush()
+        finally:
+            self._stopped_at = trio.current_time()
 
     async def _receive(self, until: Callable[[], bool] = lambda: False) -> None:
         """Wait for input and hand it over; go on with that while all output can be sent at once.
@@ -76,24 +89,25 @@ class Driver:
         """
         connection = self._connection
         deadline = connection.deadline
-        with trio.CancelScope(deadline=deadline) as self._waiting:
+        with trio.CancelScope(deadline=deadline + self._lag) as self._waiting:
             try:
                 while True:
                     data = await receive_some(self._stream)
                     if data:
-                        connection.receive_data(data, trio.current_time())
+                        connection.receive_data(data, self.now())
                     else:
-                        connection.receive_eof(trio.current_time())
+                        connection.receive_eof(self.now())
                     self._report()
                     if not self._sending:
                         self._send_at_once()
                     if self._sending or self._unsent or not connection.state.is_open or until():
                         return
                     if connection.deadline < deadline:
-                        self._waiting.deadline = deadline = connection.deadline
+                        deadline = connection.deadline
+                        self._waiting.deadline = deadline + self._lag
             except _BROKEN:
                 self._lose()
-        connection.handle_timeout(trio.current_time())
+        connection.handle_timeout(self.now())
         self._report()
 
     async def _flush(self) -> None:
@@ -122,11 +136,12 @@ class Driver:
         self._sending, sent = True, False
         try:
             async with trio.open_nursery() as nursery:
-                nursery.cancel_scope.deadline = trio.current_time() + SEND_TIMEOUT
                 if isinstance(self._connection, ClientConnection):
                     nursery.start_soon(self._read_on, nursery.cancel_scope)
                 with contextlib.suppress(*_BROKEN):
-                    await self._stream.send_all(data)
+                    for start in range(0, len(data), _SLICE):
+                        nursery.cancel_scope.deadline = trio.current_time() + SEND_TIMEOUT
+                        await self._stream.send_all(data[start : start + _SLICE])
                     sent = True
                 nursery.cancel_scope.cancel()
         finally:

@@ -121,7 +121,7 @@ class _Conversation:
             logger.info("Connection from %s is closed: %s; %s in %.1f s", self._peer, self._why, names, elapsed)
 
     def shut_down(self) -> None:
-        self._connection.shutdown(trio.current_time())
+        self._connection.shutdown(self._driver.now())
         self._driver.wake()
 
     def _handle(self, event: ServerEvent) -> None:

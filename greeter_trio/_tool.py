@@ -102,7 +102,7 @@ class _Tool:
                         break
             except OSError as exc:
                 self._fail(f"cannot read standard input: {exc.strerror}")
-        self._connection.send_exit(trio.current_time())
+        self._connection.send_exit(self._driver.now())
         self._driver.wake()
 
     def _ask_batch(self, lines: Sequence[bytes]) -> bool:
@@ -113,7 +113,7 @@ class _Tool:
                 return False
             if line:
                 try:
-                    self._connection.send_name(line, trio.current_time())
+                    self._connection.send_name(line, self._driver.now())
                 except LocalProtocolError as exc:
                     self._fail(f"line {self._lines} is left out: {exc}")
                 else:

@@ -1,0 +1,356 @@
+"""What the tests of the Trio side share: the words, scripted peers, fake streams, and a log that can be waited for.
+
+Nothing here sleeps. Where time matters it is virtual: a test that asks for `autojump_clock` lives at second 0 and jumps
+from deadline to deadline. Where sockets are the subject they are real ones, over loopback, and the wait is bounded.
+"""
+
+import contextlib
+import gc
+import logging
+import os
+import socket
+import struct
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from functools import partial
+from typing import TypeAlias
+
+import attrs
+import trio
+import trio.testing
+
+from greeter_core import ClientConnection, ConversationEnded, Framing, ServerConfig, ServerConnection
+from greeter_trio import serve_greeter
+
+# The words are written out here, not imported: the tests have their own opinion of what is on the wire.
+WELCOME = b"Welcome!\n"
+PROMPT = b"What's your name?"
+GOODBYE = b"Goodbye!\n"
+TOO_SLOW = b"Sorry, no name came in time.\n"
+EOF = b""
+"""In what was heard: the end of the stream."""
+
+LINES = ServerConfig(framing=Framing.LINES)
+"""A server that waits for no time: what it says follows at once from what it hears."""
+
+PATIENCE = 20
+"""Seconds after which a test of real sockets gives up; they take milliseconds, but the machine may be busy."""
+
+SETTLED = 0.05
+"""Real seconds without any I/O after which sockets are taken to be quiet, and virtual time may go on."""
+
+Connection: TypeAlias = ServerConnection | ClientConnection
+StreamPair: TypeAlias = tuple[trio.abc.HalfCloseableStream, trio.abc.HalfCloseableStream]
+
+
+def hello(name: bytes) -> bytes:
+    """Return the greeting of one name."""
+    return b"Hello " + name + b"!\n"
+
+
+def dialogue(*names: bytes) -> bytes:
+    """Return all that a server says to a client that tells it these names and then exit."""
+    return WELCOME + PROMPT + b"".join(hello(name) + PROMPT for name in names) + GOODBYE
+
+
+def ending(connection: Connection) -> ConversationEnded:
+    """Take the connection's events, and return the last one, which says how the conversation ended."""
+    last = connection.events()[-1]
+    assert isinstance(last, ConversationEnded)
+    return last
+
+
+# Peers
+
+
+class Peer:
+    """The other end of a stream, moved by the test, with a record of what it heard and when."""
+
+    def __init__(self, stream: trio.abc.HalfCloseableStream) -> None:
+        self.stream = stream
+        self.chunks: list[tuple[float, bytes]] = []
+        self._expected = 0
+
+    @property
+    def heard(self) -> bytes:
+        """All that was heard."""
+        return b"".join(chunk for _, chunk in self.chunks)
+
+    async def say(self, data: bytes) -> None:
+        """Send bytes."""
+        await self.stream.send_all(data)
+
+    async def hear(self) -> bytes:
+        """Receive what one read returns."""
+        data = bytes(await self.stream.receive_some())
+        self.chunks.append((round(trio.current_time(), 6), data))
+        return data
+
+    async def hear_all(self) -> list[tuple[float, bytes]]:
+        """Receive until the end of the stream; return everything that was ever heard, with its time."""
+        while await self.hear():
+            pass
+        return self.chunks
+
+    async def expect(self, words: bytes) -> None:
+        """Receive exactly these bytes, after those that were expected before."""
+        until = self._expected + len(words)
+        while len(self.heard) < until and await self.hear():
+            pass
+        assert self.heard[self._expected : until] == words
+        self._expected = until
+
+    async def expect_end(self) -> None:
+        """Receive the end of the stream, and nothing before it."""
+        assert len(self.heard) == self._expected
+        assert await self.hear() == EOF
+
+    async def end(self) -> None:
+        """Send the end of the stream."""
+        await self.stream.send_eof()
+
+    async def close(self) -> None:
+        """Close the stream."""
+        await self.stream.aclose()
+
+    def reset(self) -> None:
+        """Break a TCP connection at once: the other side gets RST."""
+        assert isinstance(self.stream, trio.SocketStream)
+        self.stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, NO_LINGER)
+        self.stream.socket.close()
+
+
+NO_LINGER = struct.pack("ii", 1, 0)
+"""The value of SO_LINGER with which close sends RST."""
+
+
+async def connect(port: int, host: str = "127.0.0.1") -> Peer:
+    """Connect to a server as somebody who can do anything with the connection."""
+    return Peer(await trio.open_tcp_stream(host, port))
+
+
+@contextlib.asynccontextmanager
+async def background(
+    run: Callable[[trio.abc.HalfCloseableStream], Awaitable[object]],
+    make: Callable[[], StreamPair] = trio.testing.memory_stream_pair,
+) -> AsyncIterator[Peer]:
+    """Run something over one end of a new pair of streams, until it returns; the test has the other end until then."""
+    ours, theirs = make()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run, ours)
+        yield Peer(theirs)
+    await theirs.aclose()
+
+
+@contextlib.asynccontextmanager
+async def scripted(script: Callable[[Peer], Awaitable[object]]) -> AsyncIterator[int]:
+    """Run a script for each TCP connection that is accepted, in place of a server; yields the port."""
+
+    async def play(stream: trio.SocketStream) -> None:
+        await script(Peer(stream))
+
+    async with trio.open_nursery() as nursery:
+        listeners = await nursery.start(partial(trio.serve_tcp, play, 0, host="127.0.0.1"))
+        yield port_of(listeners)
+        nursery.cancel_scope.cancel()
+
+
+# The server
+
+
+def port_of(listeners: Sequence[trio.SocketListener]) -> int:
+    """Return the port of the first listener."""
+    port: int = listeners[0].socket.getsockname()[1]
+    return port
+
+
+@attrs.frozen
+class Service:
+    """A server that is running."""
+
+    listeners: list[trio.SocketListener]
+    port: int
+    """Where the first of them listens."""
+    shutdown: trio.Event
+    scope: trio.CancelScope
+    over: trio.Event
+    """Set when `serve_greeter` has returned, cancelled or not."""
+
+    async def connect(self) -> Peer:
+        """Connect to it."""
+        return await connect(self.port)
+
+
+@contextlib.asynccontextmanager
+async def serving(config: ServerConfig = LINES, host: str | None = "127.0.0.1") -> AsyncIterator[Service]:
+    """Run a server on a free port until the end of the block, where it is cancelled if it is still running."""
+    shutdown, scope, over = trio.Event(), trio.CancelScope(), trio.Event()
+
+    async def serve(*, task_status: trio.TaskStatus[list[trio.SocketListener]]) -> None:
+        with scope:
+            await serve_greeter(host, 0, config=config, shutdown=shutdown, task_status=task_status)
+        over.set()
+
+    async with trio.open_nursery() as nursery:
+        listeners = await nursery.start(serve)
+        yield Service(listeners, port_of(listeners), shutdown, scope, over)
+        scope.cancel()
+
+
+class Log(logging.Handler):
+    """What is logged, with a way to wait for it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.records: list[logging.LogRecord] = []
+        self._grown = trio.Event()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep a record."""
+        self.records.append(record)
+        self._grown.set()
+        self._grown = trio.Event()
+
+    @property
+    def lines(self) -> list[str]:
+        """The messages, without tracebacks."""
+        return [record.getMessage() for record in self.records]
+
+    async def line(self, part: str, number: int = 1) -> str:
+        """Wait until so many lines contain this text, and return the last of them."""
+        while True:
+            lines = [line for line in self.lines if part in line]
+            if len(lines) >= number:
+                return lines[number - 1]
+            await self._grown.wait()
+
+
+# Streams
+
+
+@attrs.frozen
+class Fault:
+    """What a `Tap` does at one of its calls: raise, instead of passing it on."""
+
+    call: str
+    number: int
+    exception: Exception
+
+
+class Tap(trio.abc.HalfCloseableStream):
+    """Passes everything on to another stream, notes each call, and fails where it is told to.
+
+    With `sip` set it returns so many bytes at most from one receive, as a stream with a small buffer does.
+    """
+
+    def __init__(
+        self, stream: trio.abc.HalfCloseableStream, fault: Fault | None = None, *, sip: int | None = None
+    ) -> None:
+        self.calls: list[str] = []
+        self._stream = stream
+        self.fault = fault
+        self._sip = sip
+
+    def _note(self, call: str) -> None:
+        self.calls.append(call)
+        if self.fault and self.fault.call == call and self.fault.number == self.calls.count(call):
+            raise self.fault.exception
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        """Receive."""
+        await trio.lowlevel.checkpoint()
+        self._note("receive")
+        return await self._stream.receive_some(max_bytes or self._sip)
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        """Send."""
+        await trio.lowlevel.checkpoint()
+        self._note("send")
+        await self._stream.send_all(data)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        """Wait; nobody asks for it."""
+        raise NotImplementedError
+
+    async def send_eof(self) -> None:
+        """Send the end of the stream."""
+        await trio.lowlevel.checkpoint()
+        self._note("eof")
+        await self._stream.send_eof()
+
+    async def aclose(self) -> None:
+        """Close."""
+        self._note("close")
+        await self._stream.aclose()
+
+
+class Plain(trio.abc.Stream):
+    """A stream that cannot be half-closed, made of one that can."""
+
+    def __init__(self, stream: trio.abc.HalfCloseableStream) -> None:
+        self._stream = stream
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        """Receive."""
+        return await self._stream.receive_some(max_bytes)
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        """Send."""
+        await self._stream.send_all(data)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        """Wait; nobody asks for it."""
+        raise NotImplementedError
+
+    async def aclose(self) -> None:
+        """Close."""
+        await self._stream.aclose()
+
+
+def unix_pair() -> tuple[trio.SocketStream, trio.SocketStream]:
+    """Return two connected Unix sockets as Trio's own streams."""
+    left, right = trio.socket.socketpair()
+    return trio.SocketStream(left), trio.SocketStream(right)
+
+
+def tcp_pair() -> tuple[trio.SocketStream, trio.SocketStream]:
+    """Return the two ends of a TCP connection over loopback as Trio's own streams."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        left = socket.create_connection(listener.getsockname())
+        right, _ = listener.accept()
+    return trio.SocketStream(trio.socket.from_stdlib_socket(left)), trio.SocketStream(
+        trio.socket.from_stdlib_socket(right)
+    )
+
+
+# Steps and descriptors
+
+
+class CancelAtStep(trio.abc.Instrument):
+    """Cancels a scope right after the n-th step of a task or of one of its children: each step ends at a checkpoint."""
+
+    def __init__(self, task: trio.lowlevel.Task, steps: int, scope: trio.CancelScope) -> None:
+        self._task = task
+        self._steps = steps
+        self._scope = scope
+
+    def after_task_step(self, task: trio.lowlevel.Task) -> None:
+        """Count."""
+        nursery = task.parent_nursery
+        if task is self._task or (nursery and nursery.parent_task is self._task):
+            self._steps -= 1
+            if not self._steps:
+                self._scope.cancel()
+
+
+def open_descriptors() -> int:
+    """Return how many descriptors this process has open."""
+    return len(os.listdir("/dev/fd"))  # noqa: PTH208 - pathlib would look at each of them, and one is the listing itself
+
+
+@contextlib.asynccontextmanager
+async def nothing_left_open() -> AsyncIterator[None]:
+    """Check that as many descriptors are open after the block as were before; what leaked is not collected first."""
+    gc.collect()  # nothing from an earlier test is to go away meanwhile
+    before = open_descriptors()
+    yield
+    assert open_descriptors() == before

@@ -1,0 +1,682 @@
+# ruff: noqa: PT012 - a failure may come out of a block, so that the whole block has to stand in `pytest.raises`
+"""The client as a library (`_client.py`), against the server, scripted peers, and the original server."""
+
+import contextlib
+import errno
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from greeter_core import ClientConfig, EndReason, Framing, LocalProtocolError, ServerConfig
+from greeter_trio import ConversationFailed, Greeter, open_greeter
+
+from .helpers import (
+    GOODBYE,
+    NO_LINGER,
+    PROMPT,
+    SETTLED,
+    WELCOME,
+    Peer,
+    hello,
+    nothing_left_open,
+    scripted,
+    serving,
+)
+
+Script = Callable[[Peer], Awaitable[None]]
+
+NOT_NAMES = ["", "exit", "two\nlines", "carriage\rreturn", "x" * 1025, "é" * 513]
+
+
+@contextlib.asynccontextmanager
+async def greeter_of(script: Script, config: ClientConfig | None = None) -> AsyncIterator[Greeter]:
+    """Open a greeter to a scripted server."""
+    async with scripted(script) as port, open_greeter("127.0.0.1", port, config=config or ClientConfig()) as greeter:
+        yield greeter
+
+
+def playing(*turns: tuple[bytes, bytes], end: Script | None = None) -> Script:
+    """Return the script of a server that asks for a name, and then hears and says these words in turn."""
+
+    async def play(peer: Peer) -> None:
+        await peer.say(WELCOME + PROMPT)
+        for heard, said in turns:
+            await peer.expect(heard)
+            if said:
+                await peer.say(said)
+        if end:
+            await end(peer)
+
+    return play
+
+
+ADA = (b"Ada\n", hello(b"Ada") + PROMPT)
+EXIT = (b"exit\n", GOODBYE)
+
+
+async def _close(peer: Peer) -> None:
+    await peer.close()
+
+
+async def _reset(peer: Peer) -> None:
+    peer.reset()
+
+
+async def _wait(peer: Peer) -> None:
+    await peer.hear_all()
+
+
+# Against the server
+
+
+async def test_greet() -> None:
+    """`greet` returns what the server says to a name, for one name after the other."""
+    async with serving() as service, open_greeter("127.0.0.1", service.port) as greeter:
+        assert await greeter.greet("Ada") == "Hello Ada!"
+        assert await greeter.greet("Grace Hopper") == "Hello Grace Hopper!"
+
+
+@pytest.mark.parametrize("server", Framing)
+@pytest.mark.parametrize("client", [Framing.AUTO, Framing.LINES])
+async def test_greet_in_every_framing(server: Framing, client: Framing) -> None:
+    """A client that says lines is understood by every server."""
+    config = ClientConfig(framing=client)
+    async with (
+        serving(ServerConfig(framing=server, pace=0, quiet=0)) as service,
+        open_greeter("127.0.0.1", service.port, config=config) as greeter,
+    ):
+        assert [greeting async for greeting in greeter.greet_all(["Ada", "Grace"])] == [
+            "Hello Ada!",
+            "Hello Grace!",
+        ]
+
+
+async def test_greet_all_pipelines() -> None:
+    """Twenty thousand names are asked at once, and their greetings come in order."""
+    names = [f"name {number}" for number in range(20_000)]
+    async with serving() as service, open_greeter("127.0.0.1", service.port) as greeter:
+        greetings = [greeting async for greeting in greeter.greet_all(names)]
+    assert greetings == [f"Hello {name}!" for name in names]
+
+
+async def test_names_are_asked_together() -> None:
+    """Once the server is known to understand lines, all names go out without waiting for each other's answers."""
+    names = (
+        b"Grace\nEdsger\nBarbara\n",
+        hello(b"Grace") + PROMPT + hello(b"Edsger") + PROMPT + hello(b"Barbara") + PROMPT,
+    )
+    async with greeter_of(playing(ADA, names, EXIT, end=_wait)) as greeter:
+        greetings = [greeting async for greeting in greeter.greet_all(["Ada", "Grace", "Edsger", "Barbara"])]
+    assert greetings == ["Hello Ada!", "Hello Grace!", "Hello Edsger!", "Hello Barbara!"]
+
+
+async def test_greetings_are_yielded_as_they_come() -> None:
+    """A greeting is there before the next one has come."""
+    heard = trio.Event()
+
+    async def play(peer: Peer) -> None:
+        await peer.say(WELCOME + PROMPT)
+        await peer.expect(b"Ada\n")
+        await peer.say(hello(b"Ada") + PROMPT)
+        await peer.expect(b"Grace\n")
+        await heard.wait()
+        await peer.say(hello(b"Grace") + PROMPT)
+        await peer.expect(b"exit\n")
+        await peer.say(GOODBYE)
+        await peer.hear_all()
+
+    async with (
+        greeter_of(play) as greeter,
+        contextlib.aclosing(greeter.greet_all(["Ada", "Grace"])) as greetings,
+    ):
+        assert await anext(greetings) == "Hello Ada!"
+        heard.set()
+        assert await anext(greetings) == "Hello Grace!"
+
+
+async def test_greet_all_takes_any_iterable() -> None:
+    """Names can come from a generator, and there may be none at all."""
+    async with serving() as service, open_greeter("127.0.0.1", service.port) as greeter:
+        assert [greeting async for greeting in greeter.greet_all([])] == []
+        names = (name for name in ("Ada", "Grace"))
+        assert [greeting async for greeting in greeter.greet_all(names)] == ["Hello Ada!", "Hello Grace!"]
+
+
+@pytest.mark.parametrize(
+    ("name", "sent"),
+    [
+        ("Zoë", "Zoë".encode()),
+        ("李", "李".encode()),
+        ("👩‍🚀", "👩‍🚀".encode()),
+        ("\udcff\udc80", b"\xff\x80"),
+        ("Exit", b"Exit"),
+        ("!", b"!"),
+        ("\x00\x1b[31m", b"\x00\x1b[31m"),
+        ("x" * 1024, b"x" * 1024),
+    ],
+)
+async def test_names_of_all_kinds(name: str, sent: bytes) -> None:
+    """Names are sent as UTF-8, surrogate escapes as the bytes that they stand for, and come back as they were given."""
+    received: list[bytes] = []
+
+    async def play(peer: Peer) -> None:
+        await peer.say(WELCOME + PROMPT)
+        received.append((await peer.hear()).removesuffix(b"\n"))
+        await peer.say(hello(received[0]) + PROMPT)
+        await peer.hear()
+        await peer.say(GOODBYE)
+        await peer.hear_all()
+
+    async with greeter_of(play) as greeter:
+        assert await greeter.greet(name) == f"Hello {name}!"
+    async with serving() as service, open_greeter("127.0.0.1", service.port) as greeter:
+        assert await greeter.greet(name) == f"Hello {name}!"
+    assert received == [sent]
+
+
+@pytest.mark.parametrize("name", NOT_NAMES)
+async def test_what_is_no_name_is_refused(name: str) -> None:
+    """What cannot be a name raises `LocalProtocolError`, nothing is sent, and the conversation goes on."""
+    async with greeter_of(playing(ADA, EXIT, end=_wait)) as greeter:
+        with pytest.raises(LocalProtocolError):
+            await greeter.greet(name)
+        with pytest.raises(LocalProtocolError):
+            async for _ in greeter.greet_all(["Grace", name]):
+                pytest.fail("nothing was to be asked")
+        assert await greeter.greet("Ada") == "Hello Ada!"
+
+
+async def test_text_that_utf8_cannot_say_is_refused_like_any_other() -> None:
+    """A lone surrogate that stands for no byte raises `LocalProtocolError`, as the documentation promises."""
+    async with greeter_of(playing(ADA, EXIT, end=_wait)) as greeter:
+        with pytest.raises(LocalProtocolError):
+            await greeter.greet("\ud800")
+        assert await greeter.greet("Ada") == "Hello Ada!"
+
+
+# Leaving
+
+
+async def test_the_end_of_the_block_says_exit() -> None:
+    """At the end of the block the server hears `exit` and then the end of the stream, and nothing else."""
+    said: list[bytes] = []
+    over = trio.Event()
+
+    async def hear_the_rest(peer: Peer) -> None:
+        await peer.hear_all()
+        said.append(peer.heard)
+        over.set()
+
+    async with scripted(playing(ADA, EXIT, end=hear_the_rest)) as port:
+        async with open_greeter("127.0.0.1", port) as greeter:
+            await greeter.greet("Ada")
+        await over.wait()
+    assert said == [b"Ada\nexit\n"]
+
+
+async def test_a_block_that_asks_for_nothing_says_exit() -> None:
+    """A greeter that is only opened and left says `exit` in good order."""
+    async with greeter_of(playing(EXIT, end=_wait)):
+        pass
+
+
+async def test_leaving_closes_the_connection() -> None:
+    """After the block no descriptor is left open, however it was left."""
+    async with nothing_left_open(), serving() as service:
+        async with open_greeter("127.0.0.1", service.port) as greeter:
+            await greeter.greet("Ada")
+        with pytest.raises(ZeroDivisionError):
+            async with open_greeter("127.0.0.1", service.port):
+                raise ZeroDivisionError
+        with trio.CancelScope() as scope:
+            async with open_greeter("127.0.0.1", service.port):
+                scope.cancel()
+                await trio.lowlevel.checkpoint()
+        assert scope.cancelled_caught
+
+
+async def test_the_bodys_own_exception_comes_out_as_itself() -> None:
+    """An exception in the block is neither wrapped in a group nor replaced, and nothing more is said."""
+    said: list[bytes] = []
+    over = trio.Event()
+
+    async def hear_the_rest(peer: Peer) -> None:
+        await peer.hear_all()
+        said.append(peer.heard)
+        over.set()
+
+    problem = KeyError("mine")
+    async with scripted(playing(ADA, end=hear_the_rest)) as port:
+        with pytest.raises(KeyError) as caught:
+            async with open_greeter("127.0.0.1", port) as greeter:
+                await greeter.greet("Ada")
+                raise problem
+        await over.wait()
+    assert caught.value is problem
+    assert said == [b"Ada\n"]
+
+
+async def test_a_greeter_that_was_left_greets_nobody() -> None:
+    """After the block `greet` raises `ConversationFailed`, whether exit was said or not."""
+    async with serving() as service:
+        async with open_greeter("127.0.0.1", service.port) as greeter:
+            pass
+        with pytest.raises(ConversationFailed, match="the conversation is over") as caught:
+            await greeter.greet("Ada")
+        assert caught.value.reason is EndReason.EXIT
+        with contextlib.suppress(ZeroDivisionError):
+            async with open_greeter("127.0.0.1", service.port) as greeter:
+                raise ZeroDivisionError
+        with pytest.raises(ConversationFailed) as caught:
+            await greeter.greet("Ada")
+        assert caught.value.reason is EndReason.CONNECTION_LOST
+        assert caught.value.unanswered == (b"Ada",)
+
+
+# What goes wrong
+
+
+@pytest.mark.parametrize(
+    ("end", "reason", "message"),
+    [
+        (_close, EndReason.EOF, "the server closed the connection without saying goodbye"),
+        (_reset, EndReason.CONNECTION_LOST, "the connection to the server was lost"),
+        (
+            playing(end=_close),
+            EndReason.VIOLATION,
+            'the server is no greeter: it said "Welcome!\\x0aWhat\'s your name?" and not "Hello Grace!"',
+        ),
+        (
+            lambda peer: peer.say(GOODBYE),
+            EndReason.SHUTDOWN,
+            "the server said goodbye before it was asked to",
+        ),
+        (
+            lambda peer: peer.say(b"Sorry, no name came in time.\n"),
+            EndReason.REFUSED,
+            "the server refused: Sorry, no name came in time.",
+        ),
+    ],
+    ids=["close", "reset", "garbage", "goodbye", "sorry"],
+)
+async def test_a_conversation_that_fails(end: Script, reason: EndReason, message: str) -> None:
+    """When the server ends it in the middle, what was answered is there, and the exception names reason and rest."""
+    greetings: list[str] = []
+
+    async def play(peer: Peer) -> None:
+        await peer.say(WELCOME + PROMPT)
+        await peer.expect(b"Ada\n")
+        await peer.say(hello(b"Ada") + PROMPT)
+        await peer.expect(b"Grace\nEdsger\n")
+        await end(peer)
+
+    async with scripted(play) as port:
+        with pytest.raises(ConversationFailed) as caught:
+            async with open_greeter("127.0.0.1", port) as greeter:
+                async for greeting in greeter.greet_all(["Ada", "Grace", "Edsger"]):
+                    greetings.append(greeting)  # noqa: PERF401 - those before the exception count
+    assert greetings == ["Hello Ada!"]
+    assert caught.value.reason is reason
+    assert str(caught.value) == message
+    assert caught.value.unanswered == (b"Grace", b"Edsger")
+
+
+async def test_garbage_is_escaped_in_the_message() -> None:
+    """What a stranger says is shown in the exception without its control characters."""
+
+    async def play(peer: Peer) -> None:
+        await peer.say(b"SSH-2.0-\x1b[2J\xff\r\n")
+        await peer.hear_all()
+
+    async with scripted(play) as port:
+        with pytest.raises(ConversationFailed) as caught:
+            async with open_greeter("127.0.0.1", port):
+                pytest.fail("this is no greeter")
+    assert str(caught.value) == (
+        'the server is no greeter: it said "SSH-2.0-\\x1b[2J\ufffd\\x0d\\x0a" and not "Welcome!"'
+    )
+    assert caught.value.reason is EndReason.VIOLATION
+    assert caught.value.unanswered == ()
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        (b"", EndReason.EOF),
+        (WELCOME, EndReason.EOF),
+        (b"Sorry, too many clients.\n", EndReason.REFUSED),
+        (WELCOME + GOODBYE, EndReason.SHUTDOWN),
+    ],
+)
+async def test_opening_fails_where_no_name_is_asked_for(said: bytes, reason: EndReason) -> None:
+    """The block is not entered if the server ends the conversation before it asks for a name."""
+
+    async def play(peer: Peer) -> None:
+        if said:
+            await peer.say(said)
+
+    async with nothing_left_open(), scripted(play) as port:
+        with pytest.raises(ConversationFailed) as caught:
+            async with open_greeter("127.0.0.1", port):
+                pytest.fail("nobody asked for a name")
+    assert caught.value.reason is reason
+
+
+@pytest.mark.parametrize(
+    ("end", "reason"),
+    [
+        (_close, EndReason.EOF),
+        (_reset, EndReason.CONNECTION_LOST),
+        (lambda peer: peer.say(b"Sorry, I cannot let you go.\n"), EndReason.REFUSED),
+        (lambda peer: peer.say(hello(b"exit")), EndReason.VIOLATION),
+    ],
+    ids=["close", "reset", "sorry", "hello"],
+)
+async def test_an_exit_that_fails_is_told(end: Script, reason: EndReason) -> None:
+    """A server that does not say goodbye to `exit` makes the end of the block raise."""
+    async with scripted(playing(ADA, (b"exit\n", b""), end=end)) as port:
+        with pytest.raises(ConversationFailed) as caught:
+            async with open_greeter("127.0.0.1", port) as greeter:
+                await greeter.greet("Ada")
+    assert caught.value.reason is reason
+    assert caught.value.unanswered == ()
+
+
+async def test_a_failure_is_told_once() -> None:
+    """A block that has handled the failure ends without another exception, and each further `greet` fails again."""
+    async with greeter_of(playing(end=_close)) as greeter:
+        for _ in range(3):
+            with pytest.raises(ConversationFailed) as caught:
+                await greeter.greet("Ada")
+            assert caught.value.reason is EndReason.EOF
+
+
+async def test_a_shutdown_between_names_is_no_failure() -> None:
+    """A server that says goodbye while nothing is asked ends the block in good order."""
+    async with serving() as service, open_greeter("127.0.0.1", service.port) as greeter:
+        await greeter.greet("Ada")
+        service.shutdown.set()
+        await trio.testing.wait_all_tasks_blocked()
+
+
+@pytest.mark.parametrize(
+    ("turns", "unanswered"),
+    [((), (b"Ada", b"Grace")), ((ADA,), (b"Grace",)), ((ADA, (b"Grace\n", b"Hello Gra")), (b"Grace",))],
+)
+async def test_a_server_that_falls_silent(
+    autojump_clock: MockClock, turns: tuple[tuple[bytes, bytes], ...], unanswered: tuple[bytes, ...]
+) -> None:
+    """A server that does not answer, or not to the end, fails the conversation after 10 seconds."""
+    autojump_clock.autojump_threshold = SETTLED
+    async with scripted(playing(*turns, end=_wait)) as port:
+        with pytest.raises(ConversationFailed, match="the server did not answer in time") as caught:
+            async with open_greeter("127.0.0.1", port) as greeter:
+                async for _ in greeter.greet_all(["Ada", "Grace"]):
+                    pass
+    assert caught.value.reason is EndReason.TIMED_OUT
+    assert caught.value.unanswered == unanswered
+    assert trio.current_time() == pytest.approx(10)
+
+
+async def test_a_server_that_says_nothing(autojump_clock: MockClock) -> None:
+    """Opening fails after the configured patience if there is no welcome."""
+    autojump_clock.autojump_threshold = SETTLED
+    async with scripted(_wait) as port:
+        with pytest.raises(ConversationFailed, match="the server did not answer in time"):
+            async with open_greeter("127.0.0.1", port, config=ClientConfig(reply_timeout=3)):
+                pytest.fail("nobody has said a word")
+    assert trio.current_time() == pytest.approx(3)
+
+
+async def test_a_server_that_takes_nothing(autojump_clock: MockClock) -> None:
+    """A server that stops reading and answering in the middle of many names fails the conversation, too."""
+    autojump_clock.autojump_threshold = SETTLED
+
+    async def play(peer: Peer) -> None:
+        await peer.say(WELCOME + PROMPT)
+        await peer.expect(b"0\n")
+        await peer.say(hello(b"0") + PROMPT)
+        await trio.sleep(1000)
+
+    greetings: list[str] = []
+    names = ["0", *(f"{number:01000}" for number in range(12_000))]
+    async with scripted(play) as port:
+        with pytest.raises(ConversationFailed) as caught:
+            async with open_greeter("127.0.0.1", port) as greeter:
+                async for greeting in greeter.greet_all(names):
+                    greetings.append(greeting)  # noqa: PERF401 - those before the exception count
+    assert greetings == ["Hello 0!"]
+    assert caught.value.reason is EndReason.TIMED_OUT
+    assert len(caught.value.unanswered) == len(names) - 1
+    assert trio.current_time() == pytest.approx(10)
+
+
+async def test_a_refused_connection_raises() -> None:
+    """Where nobody listens, opening raises OSError."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+    with pytest.raises(OSError, match="connect") as caught:
+        async with open_greeter("127.0.0.1", port):
+            pytest.fail("nobody is there")
+    cause = caught.value.__cause__  # Trio has the errors of all attempts there
+    assert isinstance(cause, ExceptionGroup)
+    attempts = [attempt for attempt in cause.exceptions if isinstance(attempt, OSError)]
+    assert [attempt.errno for attempt in attempts] == [errno.ECONNREFUSED]
+
+
+# Asking and not waiting
+
+
+async def test_greetings_that_nobody_waited_for_are_skipped() -> None:
+    """After a `greet_all` that was left in the middle, `greet` returns its own greeting and not an older one."""
+    async with serving() as service, open_greeter("127.0.0.1", service.port) as greeter:
+        async with contextlib.aclosing(greeter.greet_all(["Ada", "Grace", "Edsger"])) as greetings:
+            async for greeting in greetings:
+                assert greeting == "Hello Ada!"
+                break
+        assert await greeter.greet("Barbara") == "Hello Barbara!"
+        async with contextlib.aclosing(greeter.greet_all(["one", "two"])) as greetings:
+            await anext(greetings)
+        assert [greeting async for greeting in greeter.greet_all(["three", "four"])] == [
+            "Hello three!",
+            "Hello four!",
+        ]
+
+
+async def test_a_greet_that_was_given_up_is_no_obstacle(autojump_clock: MockClock) -> None:
+    """After a `greet` that was cancelled while it waited, the next one gets the right answer."""
+    autojump_clock.autojump_threshold = SETTLED
+
+    async def play(peer: Peer) -> None:
+        await peer.say(WELCOME + PROMPT)
+        await peer.expect(b"Ada\n")
+        await trio.sleep(2)
+        await peer.say(hello(b"Ada") + PROMPT)
+        await peer.expect(b"Grace\n")
+        await peer.say(hello(b"Grace") + PROMPT)
+        await peer.expect(b"exit\n")
+        await peer.say(GOODBYE)
+        await peer.hear_all()
+
+    async with greeter_of(play) as greeter:
+        with trio.move_on_after(1) as scope:
+            await greeter.greet("Ada")
+        assert scope.cancelled_caught
+        assert await greeter.greet("Grace") == "Hello Grace!"
+
+
+async def test_a_cancelled_send_costs_the_conversation(autojump_clock: MockClock) -> None:
+    """After a `greet_all` that was cancelled while it sent, nobody knows what arrived: every other `greet` fails."""
+    autojump_clock.autojump_threshold = SETTLED
+    names = ["x" * 1000] * 20_000
+    heard: list[bytes] = []
+    over = trio.Event()
+
+    async def play(peer: Peer) -> None:
+        await peer.say(WELCOME + PROMPT)
+        await trio.sleep(5)
+        with contextlib.suppress(trio.BrokenResourceError):
+            await peer.hear_all()
+        heard.append(peer.heard)
+        over.set()
+
+    async with scripted(play) as port:
+        config = ClientConfig(framing=Framing.LINES)
+        async with open_greeter("127.0.0.1", port, config=config) as greeter:
+            with trio.move_on_after(1) as scope:
+                async for _ in greeter.greet_all(names):
+                    pytest.fail("nobody answers")
+            assert scope.cancelled_caught
+            with pytest.raises(ConversationFailed) as caught:
+                await greeter.greet("Ada")
+            assert caught.value.reason is EndReason.CONNECTION_LOST
+            assert len(caught.value.unanswered) == len(names)
+        await over.wait()
+    assert (b"x" * 1000 + b"\n").join([b""] * (len(names) + 1)).startswith(heard[0])
+    assert len(heard[0]) < len(names) * 1001
+
+
+@pytest.mark.parametrize("words", [[hello(b"Ada") + PROMPT], [hello(b"Ada"), PROMPT]], ids=["together", "apart"])
+async def test_a_pause_between_greetings_is_not_the_servers_silence(
+    autojump_clock: MockClock, words: list[bytes]
+) -> None:
+    """A caller may do something else for a minute: the server answered in time, even if nobody has looked yet."""
+    autojump_clock.autojump_threshold = SETTLED
+
+    async def play(peer: Peer) -> None:
+        await peer.say(WELCOME + PROMPT)
+        await peer.expect(b"Ada\n")
+        for word in words:
+            await peer.say(word)
+            await trio.sleep(0.02)
+        await peer.expect(b"Grace\n")
+        await peer.say(hello(b"Grace") + PROMPT)
+        await peer.expect(b"exit\n")
+        await peer.say(GOODBYE)
+        await peer.hear_all()
+
+    async with greeter_of(play) as greeter:
+        assert await greeter.greet("Ada") == "Hello Ada!"
+        await trio.sleep(60)
+        assert await greeter.greet("Grace") == "Hello Grace!"
+
+
+@pytest.mark.parametrize("words", [[hello(b"Ada") + PROMPT], [hello(b"Ada"), PROMPT]], ids=["together", "apart"])
+async def test_a_pause_before_the_end_is_not_the_servers_silence(autojump_clock: MockClock, words: list[bytes]) -> None:
+    """A block may take a minute after its last greeting, and still ends in good order."""
+    autojump_clock.autojump_threshold = SETTLED
+
+    async def play(peer: Peer) -> None:
+        await peer.say(WELCOME + PROMPT)
+        await peer.expect(b"Ada\n")
+        for word in words:
+            await peer.say(word)
+            await trio.sleep(0.02)
+        await peer.expect(b"exit\n")
+        await peer.say(GOODBYE)
+        await peer.hear_all()
+
+    async with greeter_of(play) as greeter:
+        assert await greeter.greet("Ada") == "Hello Ada!"
+        await trio.sleep(60)
+
+
+async def test_a_pause_after_a_greet_that_was_given_up(autojump_clock: MockClock) -> None:
+    """An answer that came in time, while nobody waited for it, is found when the next name is asked a minute later."""
+    autojump_clock.autojump_threshold = SETTLED
+
+    async def play(peer: Peer) -> None:
+        await peer.say(WELCOME + PROMPT)
+        await peer.expect(b"Ada\n")
+        await trio.sleep(2)
+        await peer.say(hello(b"Ada") + PROMPT)
+        await peer.expect(b"Grace\n")
+        await peer.say(hello(b"Grace") + PROMPT)
+        await peer.expect(b"exit\n")
+        await peer.say(GOODBYE)
+        await peer.hear_all()
+
+    async with greeter_of(play) as greeter:
+        with trio.move_on_after(1):
+            await greeter.greet("Ada")
+        await trio.sleep(60)
+        assert await greeter.greet("Grace") == "Hello Grace!"
+
+
+async def test_a_server_that_fell_silent_during_a_pause(autojump_clock: MockClock) -> None:
+    """An answer that is overdue when the next name is asked is the server's failure, and no mistake of the caller."""
+    autojump_clock.autojump_threshold = SETTLED
+    async with greeter_of(playing((b"Ada\n", b""), end=_wait)) as greeter:
+        with trio.move_on_after(1):
+            await greeter.greet("Ada")
+        await trio.sleep(60)
+        with pytest.raises(ConversationFailed) as caught:
+            await greeter.greet("Grace")
+        assert caught.value.reason is EndReason.TIMED_OUT
+        assert caught.value.unanswered[0] == b"Ada"
+
+
+# Against the original server
+
+
+async def original_server(peer: Peer) -> None:
+    """Take whatever one receive returns for one name, as the original does; each word is a send of its own."""
+    await peer.say(WELCOME)
+    while True:
+        await trio.sleep(0.01)
+        await peer.say(PROMPT)
+        name = await peer.stream.receive_some(1024)
+        if not name:
+            break
+        if name == b"exit":
+            await peer.say(GOODBYE)
+            break
+        await peer.say(b"Hello %s!\n" % name)
+    await peer.close()
+
+
+async def test_the_original_server_is_understood(autojump_clock: MockClock) -> None:
+    """A server that takes the newline for a part of the name is found out, and every greeting is right nevertheless."""
+    autojump_clock.autojump_threshold = SETTLED
+    async with greeter_of(original_server) as greeter:
+        assert await greeter.greet("Ada") == "Hello Ada!"
+        assert await greeter.greet("Grace") == "Hello Grace!"
+        greetings = [greeting async for greeting in greeter.greet_all(["one", "two", "three"])]
+    assert greetings == ["Hello one!", "Hello two!", "Hello three!"]
+
+
+async def test_the_original_server_is_left_in_good_order(autojump_clock: MockClock) -> None:
+    """An exit that the original server takes for a name is said again, and then it says goodbye."""
+    autojump_clock.autojump_threshold = SETTLED
+    async with greeter_of(original_server):
+        pass
+
+
+async def test_the_original_server_in_raw(autojump_clock: MockClock) -> None:
+    """A client that was told what it deals with says bare names from the first."""
+    autojump_clock.autojump_threshold = SETTLED
+    async with greeter_of(original_server, ClientConfig(framing=Framing.RAW)) as greeter:
+        assert await greeter.greet("Ada") == "Hello Ada!"
+
+
+# Over any stream
+
+
+async def test_a_reset_while_nobody_looks_is_noticed() -> None:
+    """A connection that broke between two greetings fails the next one."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        near = socket.create_connection(listener.getsockname())
+        far, _ = listener.accept()
+        async with trio.SocketStream(trio.socket.from_stdlib_socket(near)) as stream:
+            greeter = Greeter(stream, ClientConfig(framing=Framing.LINES))
+            far.sendall(WELCOME + PROMPT + hello(b"Ada") + PROMPT)
+            assert await greeter.greet("Ada") == "Hello Ada!"
+            far.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, NO_LINGER)
+            far.close()
+            with pytest.raises(ConversationFailed) as caught:
+                await greeter.greet("Grace")
+    assert caught.value.reason is EndReason.CONNECTION_LOST
+    assert caught.value.unanswered == (b"Grace",)

@@ -1,0 +1,822 @@
+# ruff: noqa: ARG001 - a test gets the clock that it names as an argument, and need not touch it
+"""Driving connections over streams (`_drive.py`)."""
+
+import contextlib
+import itertools
+import math
+from collections.abc import Callable
+from typing import TypeVar
+
+import pytest
+import trio
+from trio.testing import MockClock, lockstep_stream_pair, memory_stream_pair, wait_all_tasks_blocked
+
+from greeter_core import (
+    ClientConfig,
+    ClientConnection,
+    ConversationEnded,
+    EndReason,
+    EOFReceived,
+    ExitReceived,
+    Framing,
+    GoodbyeReceived,
+    Greeted,
+    NameRequested,
+    NamesReceived,
+    Refusal,
+    Refused,
+    ServerConfig,
+    ServerConnection,
+    Welcomed,
+)
+from greeter_trio import drive
+from greeter_trio._drive import SEND_TIMEOUT, Driver
+
+from .helpers import (
+    EOF,
+    GOODBYE,
+    LINES,
+    PROMPT,
+    TOO_SLOW,
+    WELCOME,
+    CancelAtStep,
+    Connection,
+    Fault,
+    Peer,
+    Plain,
+    StreamPair,
+    Tap,
+    background,
+    dialogue,
+    ending,
+    hello,
+    nothing_left_open,
+    tcp_pair,
+    unix_pair,
+)
+
+ADA_AND_GRACE = [b"Ada", b"Grace"]
+
+
+def server(config: ServerConfig = LINES) -> ServerConnection:
+    """Return a server that opens now."""
+    return ServerConnection(config, now=trio.current_time())
+
+
+def auto_server() -> ServerConnection:
+    """Return a server that finds out how names end."""
+    return server(ServerConfig())
+
+
+def client(*names: bytes, framing: Framing = Framing.LINES, leave: bool = True) -> ClientConnection:
+    """Return a client that opens now, and was asked for these names, and then for exit."""
+    connection = ClientConnection(ClientConfig(framing=framing), now=trio.current_time())
+    connection.send_names(names, trio.current_time())
+    if leave:
+        connection.send_exit(trio.current_time())
+    return connection
+
+
+ConnectionT = TypeVar("ConnectionT", ServerConnection, ClientConnection)
+
+
+async def drive_both(one: Connection, other: Connection, pair: StreamPair) -> None:
+    """Drive two connections against each other, to the end of both."""
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(drive, one, pair[0])
+        nursery.start_soon(drive, other, pair[1])
+
+
+def greeted(connection: ClientConnection) -> list[bytes]:
+    """Take the connection's events, and return the names that were greeted."""
+    return [event.name for event in connection.events() if isinstance(event, Greeted)]
+
+
+# Both roles against each other
+
+UNDERSTOOD = [(said, heard) for said in Framing for heard in Framing if (said, heard) != (Framing.RAW, Framing.LINES)]
+
+
+@pytest.mark.parametrize(("said", "heard"), UNDERSTOOD)
+async def test_every_name_is_answered(autojump_clock: MockClock, said: Framing, heard: Framing) -> None:
+    """A driven client and a driven server finish a conversation, in all framings that fit each other."""
+    names = [b"Ada", b"Grace", b"\xff\x00", b"Edsger"]
+    us, them = client(*names, framing=said), server(ServerConfig(framing=heard))
+    await drive_both(us, them, memory_stream_pair())
+    events = us.events()
+    assert [event.name for event in events if isinstance(event, Greeted)] == names
+    assert events[-1] == ConversationEnded(EndReason.EXIT)
+    assert ending(them) == ConversationEnded(EndReason.EXIT)
+    assert us.finished
+    assert them.finished
+
+
+async def test_events_are_left_for_the_caller(autojump_clock: MockClock) -> None:
+    """All events of both roles are there, in order, when `drive` has returned."""
+    us, them = client(b"Ada"), server()
+    await drive_both(us, them, memory_stream_pair())
+    assert us.events() == [
+        Welcomed(),
+        NameRequested(),
+        Greeted(b"Ada"),
+        NameRequested(),
+        GoodbyeReceived(),
+        ConversationEnded(EndReason.EXIT),
+    ]
+    assert them.events() == [
+        NamesReceived([b"Ada"]),
+        ExitReceived(),
+        EOFReceived(),
+        ConversationEnded(EndReason.EXIT),
+    ]
+
+
+@pytest.mark.parametrize("pair", [memory_stream_pair, lockstep_stream_pair, unix_pair, tcp_pair])
+async def test_any_stream_will_do(pair: Callable[[], StreamPair]) -> None:
+    """A conversation works over memory, Unix sockets and TCP, by Trio's streams and by this package's own."""
+    names = [b"name %d" % number for number in range(1000)]
+    us = client(*names, framing=Framing.AUTO)
+    await drive_both(us, server(), pair())
+    assert greeted(us) == names
+
+
+async def test_pipelining_does_not_deadlock(autojump_clock: MockClock) -> None:
+    """A hundred thousand names asked at once are answered even where no stream holds a byte between the two."""
+    names = [b"%d" % number for number in range(100_000)]
+    us = client(*names)
+    ours, theirs = lockstep_stream_pair()
+    await drive_both(us, server(), (ours, Tap(theirs, sip=4096)))
+    assert greeted(us) == names
+
+
+async def test_a_finished_connection_needs_no_stream() -> None:
+    """A connection that is over already only closes the stream."""
+    connection = server()
+    connection.connection_lost()
+    ours, _ = memory_stream_pair()
+    stream = Tap(ours)
+    await drive(connection, stream)
+    assert stream.calls == ["close"]
+
+
+# Time
+
+
+async def test_prompt_is_a_write_of_its_own(autojump_clock: MockClock) -> None:
+    """While the framing is unknown, PROMPT comes 0.02 seconds after WELCOME, for another read of the peer."""
+    async with background(lambda stream: drive(auto_server(), stream)) as peer:
+        assert await peer.hear() == WELCOME
+        assert await peer.hear() == PROMPT
+        assert peer.chunks == [(0, WELCOME), (0.02, PROMPT)]
+        await peer.end()
+
+
+async def test_prompt_follows_at_once_where_lines_are_known(autojump_clock: MockClock) -> None:
+    """In LINES the words of one moment are one write."""
+    async with background(lambda stream: drive(server(), stream)) as peer:
+        await peer.hear()
+        await peer.say(b"Ada\nGrace\n")
+        await peer.hear()
+        assert peer.chunks == [(0, WELCOME + PROMPT), (0, hello(b"Ada") + PROMPT + hello(b"Grace") + PROMPT)]
+        await peer.end()
+
+
+async def test_quiet_ends_a_name(autojump_clock: MockClock) -> None:
+    """A name with no terminator is answered after 0.02 seconds without a byte, and the ones after it at once."""
+    async with background(lambda stream: drive(auto_server(), stream)) as peer, trio.open_nursery() as nursery:
+        nursery.start_soon(peer.hear_all)
+        await trio.sleep(3)
+        await peer.say(b"A")
+        await trio.sleep(0.015)
+        await peer.say(b"da")
+        await trio.sleep_until(4)
+        await peer.say(b"Grace")
+        await trio.sleep_until(5)
+        await peer.say(b"exit")
+        await trio.sleep_until(5.5)
+        await peer.end()
+    assert peer.chunks == [
+        (0, WELCOME),
+        (0.02, PROMPT),
+        (3.035, hello(b"Ada")),
+        (3.055, PROMPT),
+        (4, hello(b"Grace")),
+        (4.02, PROMPT),
+        (5, GOODBYE),
+        (5, EOF),
+    ]
+
+
+@pytest.mark.parametrize(("name_at", "refused_at"), [(None, 300), (200, 500)])
+async def test_idle_clients_are_refused(autojump_clock: MockClock, name_at: float | None, refused_at: float) -> None:
+    """A server says SORRY 300 seconds after open or after the last name, and goes away 2 seconds later."""
+    connection = server()
+    async with background(lambda stream: drive(connection, stream)) as peer, trio.open_nursery() as nursery:
+        nursery.start_soon(peer.hear_all)
+        if name_at is not None:
+            await trio.sleep(name_at)
+            await peer.say(b"Ada\n")
+    assert peer.chunks[-2:] == [(refused_at, TOO_SLOW), (refused_at, EOF)]
+    assert connection.events()[-2:] == [
+        Refused(message=b"Sorry, no name came in time.", reason=Refusal.IDLE),
+        ConversationEnded(EndReason.REFUSED),
+    ]
+    assert trio.current_time() == pytest.approx(refused_at + 2)
+
+
+async def test_linger_is_two_seconds(autojump_clock: MockClock) -> None:
+    """After its last word a server waits 2 seconds for the client's end, reading on, and then closes."""
+    ours, theirs = memory_stream_pair()
+    stream, peer = Tap(ours), Peer(theirs)
+
+    async def talk_on() -> None:
+        await peer.say(b"exit\n")
+        for _ in range(15):
+            await trio.sleep(0.1)
+            await peer.say(b"and another thing\n")
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(drive, server(), stream)
+        await peer.expect(WELCOME + PROMPT)
+        nursery.start_soon(talk_on)
+        await peer.hear_all()
+    assert peer.chunks[-2:] == [(0, GOODBYE), (0, EOF)]
+    assert trio.current_time() == pytest.approx(2)
+    assert stream.calls.count("receive") == 17  # exit, the fifteen, and the one that linger cancelled
+
+
+async def test_linger_ends_with_the_peers_stream(autojump_clock: MockClock) -> None:
+    """A client that ends its stream spares the server the rest of the wait."""
+    async with background(lambda stream: drive(server(), stream)) as peer:
+        await peer.say(b"exit\n")
+        await trio.sleep(0.5)
+        await peer.end()
+        await peer.hear_all()
+    assert trio.current_time() == 0.5
+
+
+async def test_reply_timeout_is_noticed(autojump_clock: MockClock) -> None:
+    """A client whose server says nothing gives up after 10 seconds."""
+    connection = client(b"Ada")
+    async with background(lambda stream: drive(connection, stream)) as peer:
+        await peer.hear_all()
+    assert peer.chunks == [(10, EOF)]
+    assert ending(connection) == ConversationEnded(EndReason.TIMED_OUT, (b"Ada",))
+
+
+async def test_waiting_may_last_for_ever(autojump_clock: MockClock) -> None:
+    """A connection without a deadline waits as long as it takes."""
+    connection = client(leave=False)
+    async with background(lambda stream: drive(connection, stream)) as peer:
+        await peer.say(WELCOME + PROMPT)
+        await wait_all_tasks_blocked()
+        assert connection.deadline == math.inf
+        await trio.sleep(80_000)
+        await peer.say(GOODBYE)
+        await peer.end()
+    assert ending(connection) == ConversationEnded(EndReason.SHUTDOWN)
+
+
+async def test_a_late_timer_is_made_up_for_at_once(autojump_clock: MockClock) -> None:
+    """What came to be due while a send was blocked is said right after it, and later deadlines do not shift."""
+    ours, theirs = lockstep_stream_pair()
+    peer = Peer(theirs)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(drive, auto_server(), ours)
+        await trio.sleep(1)
+        await peer.hear_all()
+    assert peer.chunks == [(1, WELCOME), (1, PROMPT), (300, TOO_SLOW), (300, EOF)]
+
+
+async def test_bytes_at_the_moment_of_a_deadline_are_not_lost(autojump_clock: MockClock) -> None:
+    """Bytes that come exactly when a timer is due are all heard, whichever of the two is noticed first."""
+    connection = auto_server()
+    async with background(lambda stream: drive(connection, stream)) as peer, trio.open_nursery() as nursery:
+        nursery.start_soon(peer.hear_all)
+        for number in range(1, 101):
+            await trio.sleep_until(number * 0.02)
+            await peer.say(b"%d\n" % number)
+        await peer.end()
+    names = [name for event in connection.events() if isinstance(event, NamesReceived) for name in event.names]
+    assert names == [b"%d" % number for number in range(1, 101)]
+    assert peer.heard == WELCOME + PROMPT + b"".join(hello(name) + PROMPT for name in names)
+
+
+# Inputs from outside
+
+
+@pytest.mark.parametrize("pair", [memory_stream_pair, lockstep_stream_pair, unix_pair, tcp_pair])
+async def test_a_receive_that_is_cancelled_loses_nothing(pair: Callable[[], StreamPair]) -> None:
+    """A driver that is woken again and again still hears every byte, in order."""
+    ours, theirs = pair()
+    connection, peer = server(), Peer(theirs)
+    driver = Driver(connection, ours)
+
+    async def wake_now_and_then() -> None:
+        for steps in itertools.cycle(range(10)):  # if there were never enough of them, nothing could be received
+            driver.wake()
+            for _ in range(steps):
+                await trio.lowlevel.checkpoint()
+
+    async def run() -> None:
+        await driver.run()
+        nursery.cancel_scope.cancel()
+
+    async def speak() -> None:
+        for byte in b"Ada\nGrace\n" * 20 + b"exit\n":
+            await peer.say(bytes([byte]))
+        await peer.end()
+
+    async with ours, theirs, trio.open_nursery() as nursery:
+        nursery.start_soon(run)
+        nursery.start_soon(wake_now_and_then)
+        nursery.start_soon(speak)
+        nursery.start_soon(peer.hear_all)
+    assert b"".join(chunk for _, chunk in peer.chunks) == dialogue(*ADA_AND_GRACE * 20)
+    assert connection.finished
+
+
+async def test_wake_tells_of_a_shutdown(autojump_clock: MockClock) -> None:
+    """A shutdown from another task is acted on when `wake` is called, and not at the next deadline."""
+    connection = server()
+    ours, theirs = memory_stream_pair()
+    driver, peer = Driver(connection, ours), Peer(theirs)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(driver.run)
+        nursery.start_soon(peer.hear_all)
+        await trio.sleep(5)
+        connection.shutdown(trio.current_time())
+        driver.wake()
+        await trio.sleep(1)
+        await peer.end()
+    assert peer.chunks == [(0, WELCOME + PROMPT), (5, GOODBYE), (5, EOF)]
+    assert trio.current_time() == 6
+
+
+async def test_wake_tells_of_names_to_send(autojump_clock: MockClock) -> None:
+    """Names that another task asks for go out when `wake` is called."""
+    connection = client(leave=False)
+    ours, theirs = memory_stream_pair()
+    driver, peer = Driver(connection, ours), Peer(theirs)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(driver.run)
+        await peer.say(WELCOME + PROMPT)
+        for second in (7, 8):
+            await trio.sleep_until(second)
+            connection.send_names(ADA_AND_GRACE, trio.current_time())
+            driver.wake()
+            await peer.hear()
+            await peer.say((hello(b"Ada") + PROMPT) + (hello(b"Grace") + PROMPT))
+        await peer.say(GOODBYE)
+        await peer.end()
+    assert peer.chunks == [(7, b"Ada\nGrace\n"), (8, b"Ada\nGrace\n")]
+
+
+@pytest.mark.parametrize("role", ["server", "client"])
+async def test_wake_while_a_send_is_blocked_loses_no_input(autojump_clock: MockClock, role: str) -> None:
+    """What a connection is given while the driver sends is sent right after."""
+    connection = server() if role == "server" else client(b"Ada", leave=False)
+    ours, theirs = lockstep_stream_pair()
+    driver, peer = Driver(connection, ours), Peer(theirs)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(driver.run)
+        if isinstance(connection, ClientConnection):
+            await peer.say(WELCOME + PROMPT)
+        await wait_all_tasks_blocked()
+        if isinstance(connection, ClientConnection):
+            connection.send_name(b"Grace", trio.current_time())
+        else:
+            connection.shutdown(trio.current_time())
+        driver.wake()
+        await trio.sleep(4)
+        await peer.hear()
+        await peer.hear()
+        nursery.cancel_scope.cancel()
+    first, second = (b"Ada\n", b"Grace\n") if role == "client" else (WELCOME + PROMPT, GOODBYE)
+    assert peer.chunks == [(4, first), (4, second)]
+
+
+async def test_an_early_or_a_late_wake_does_no_harm(autojump_clock: MockClock) -> None:
+    """`wake` may be called before the driver runs and after it has finished."""
+    ours, theirs = memory_stream_pair()
+    connection, peer = server(), Peer(theirs)
+    driver = Driver(connection, ours)
+    driver.wake()
+    await peer.end()
+    await driver.run()
+    driver.wake()
+    assert ending(connection) == ConversationEnded(EndReason.EOF)
+
+
+async def test_events_are_handed_over_as_they_happen(autojump_clock: MockClock) -> None:
+    """With a handler every event is reported at its own time, timers and losses included."""
+    happened: list[tuple[float, object]] = []
+    connection = auto_server()
+    ours, theirs = memory_stream_pair()
+    peer = Peer(theirs)
+    driver = Driver(connection, ours, lambda event: happened.append((round(trio.current_time(), 6), event)))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(driver.run)
+        await trio.sleep(1)
+        await peer.say(b"Ada")
+        await trio.sleep(1)
+        await peer.say(b"Grace\n")
+        await peer.end()
+    assert happened == [
+        (1.02, NamesReceived([b"Ada"])),
+        (2, NamesReceived([b"Grace"])),
+        (2, EOFReceived()),
+        (2, ConversationEnded(EndReason.EOF)),
+    ]
+    assert connection.events() == []
+
+
+async def test_a_driver_can_stop_half_way_and_go_on(autojump_clock: MockClock) -> None:
+    """`run` returns as soon as its condition holds, with everything sent, and a later call goes on from there."""
+    names: list[bytes] = []
+    ours, theirs = memory_stream_pair()
+    peer = Peer(theirs)
+    driver = Driver(
+        server(), ours, lambda event: names.extend(event.names) if isinstance(event, NamesReceived) else None
+    )
+    await peer.say(b"Ada\n")
+    await driver.run(lambda: len(names) >= 1)
+    await peer.expect(WELCOME + PROMPT + hello(b"Ada") + PROMPT)
+    await peer.say(b"Grace\n")
+    await peer.end()
+    assert names == [b"Ada"]
+    await driver.run()
+    assert names == ADA_AND_GRACE
+    await peer.expect(hello(b"Grace") + PROMPT)
+
+
+# Sends that are not taken
+
+
+class Flood(trio.abc.Stream):
+    """A peer that always has more to say, and takes what it is sent only when it is allowed to."""
+
+    def __init__(self, chunk: bytes) -> None:
+        self.reads = 0
+        self.sent: list[int] = []
+        self.taking = trio.Semaphore(0)
+        self._chunk = chunk
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:  # noqa: ARG002 - chunks are given whole
+        """Count."""
+        await trio.lowlevel.checkpoint()
+        self.reads += 1
+        return self._chunk
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        """Wait until it is allowed."""
+        self.sent.append(len(data))
+        await self.taking.acquire()
+
+    async def wait_send_all_might_not_block(self) -> None:
+        """Wait; nobody asks for it."""
+        raise NotImplementedError
+
+    async def aclose(self) -> None:
+        """Close."""
+        await trio.lowlevel.checkpoint()
+
+
+async def test_a_server_does_not_read_while_a_send_is_blocked(autojump_clock: MockClock) -> None:
+    """For each send that the peer takes the server reads once more, so its memory is a multiple of one chunk."""
+    stream = Flood(b"a\n" * 1000)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(drive, server(), stream)
+        for reads in range(10):
+            await wait_all_tasks_blocked()
+            assert stream.reads == reads
+            assert len(stream.sent) == reads + 1
+            stream.taking.release()
+        nursery.cancel_scope.cancel()
+    assert max(stream.sent) <= 17 * 2000 + 1024 + 128
+
+
+async def test_a_client_reads_while_a_send_is_blocked(autojump_clock: MockClock) -> None:
+    """A client hears the answers of a server that has not even taken all it is sent."""
+    names = [b"%d" % number for number in range(100)]
+    connection = client(*names, leave=False)
+    async with background(lambda stream: drive(connection, stream), lockstep_stream_pair) as peer:
+        await peer.say(WELCOME + PROMPT)
+        for name in names:
+            await peer.say(hello(name) + PROMPT)
+        await wait_all_tasks_blocked()
+        assert greeted(connection) == names
+        assert peer.chunks == []
+        await peer.close()
+
+
+@pytest.mark.parametrize(
+    ("word", "reason"),
+    [(GOODBYE, EndReason.SHUTDOWN), (b"Sorry, too many.\n", EndReason.REFUSED), (b"?", EndReason.VIOLATION)],
+)
+async def test_a_client_stops_sending_when_the_conversation_is_over(
+    autojump_clock: MockClock, word: bytes, reason: EndReason
+) -> None:
+    """A send that is blocked is given up as soon as nothing can answer it any more."""
+    connection = client(*ADA_AND_GRACE)
+    async with background(lambda stream: drive(connection, stream), lockstep_stream_pair) as peer:
+        await peer.say(WELCOME + PROMPT)
+        await trio.sleep(1)
+        await peer.say(hello(b"Ada") + PROMPT + word)
+    assert trio.current_time() == 1
+    assert ending(connection) == ConversationEnded(reason, (b"Grace",))
+
+
+async def test_a_client_gives_up_a_send_that_is_not_answered(autojump_clock: MockClock) -> None:
+    """The reply timeout is noticed while a send is blocked."""
+    connection = client(*ADA_AND_GRACE)
+    async with background(lambda stream: drive(connection, stream), lockstep_stream_pair) as peer:
+        await peer.say(WELCOME + PROMPT)
+    assert trio.current_time() == 10
+    assert ending(connection) == ConversationEnded(EndReason.TIMED_OUT, (b"Ada", b"Grace"))
+
+
+async def test_a_send_that_is_not_taken_ends_the_conversation(autojump_clock: MockClock) -> None:
+    """A server whose words nobody takes for 30 seconds takes the connection for lost, and says nothing more."""
+    ours, theirs = lockstep_stream_pair()
+    connection, stream = server(), Tap(ours)
+    await drive(connection, stream)
+    assert trio.current_time() == SEND_TIMEOUT == 30
+    assert ending(connection) == ConversationEnded(EndReason.CONNECTION_LOST)
+    assert stream.calls == ["send", "close"]
+    await theirs.aclose()
+
+
+async def test_a_client_whose_names_are_not_taken_loses_the_connection(autojump_clock: MockClock) -> None:
+    """A client that may wait for ever for answers still gives up a send after 30 seconds."""
+    connection = ClientConnection(ClientConfig(framing=Framing.LINES, reply_timeout=math.inf), now=0)
+    connection.send_names(ADA_AND_GRACE, 0)
+    async with background(lambda stream: drive(connection, stream), lockstep_stream_pair) as peer:
+        await peer.say(WELCOME + PROMPT)
+    assert trio.current_time() == 30
+    assert ending(connection) == ConversationEnded(EndReason.CONNECTION_LOST, (b"Ada", b"Grace"))
+
+
+async def test_a_send_that_is_taken_late_is_no_loss(autojump_clock: MockClock) -> None:
+    """A peer that takes a word in the thirtieth second is talked to."""
+    async with background(lambda stream: drive(server(), stream), lockstep_stream_pair) as peer:
+        await trio.sleep(29.9)
+        await peer.expect(WELCOME + PROMPT)
+        await peer.say(b"Ada\n")
+        await trio.sleep(29.9)
+        await peer.expect(hello(b"Ada") + PROMPT)
+        await peer.end()
+
+
+async def test_a_slow_but_steady_peer_is_not_lost(autojump_clock: MockClock) -> None:
+    """A server that takes and answers ten names each second is alive, however many were asked at once."""
+    names = [b"%01000d" % number for number in range(600)]
+    connection = client(*names)
+    ours, theirs = lockstep_stream_pair()
+    peer = Peer(theirs)
+
+    async def answer_slowly() -> None:
+        await peer.say(WELCOME + PROMPT)
+        with contextlib.suppress(trio.BrokenResourceError):  # the client's end tells how it went
+            for at in range(0, len(names), 10):
+                await trio.sleep(1)
+                taken = 0
+                while taken < 10 * 1001 and (data := await theirs.receive_some(10 * 1001 - taken)):
+                    taken += len(data)
+                await peer.say(b"".join(hello(name) + PROMPT for name in names[at : at + 10]))
+            await peer.expect(b"exit\n")
+            await peer.say(GOODBYE)
+        await theirs.aclose()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(drive, connection, ours)
+        nursery.start_soon(answer_slowly)
+    ended = ending(connection)
+    assert (ended.reason, len(ended.unanswered)) == (EndReason.EXIT, 0)
+
+
+# Streams that break
+
+BROKEN = [trio.BrokenResourceError("broken"), trio.ClosedResourceError("closed")]
+
+
+@pytest.mark.parametrize("exception", BROKEN, ids=lambda exception: type(exception).__name__)
+@pytest.mark.parametrize(("call", "number"), [("receive", 1), ("receive", 2), ("send", 1), ("send", 2)])
+@pytest.mark.parametrize("role", ["server", "client"])
+async def test_a_broken_stream_is_a_lost_connection(
+    autojump_clock: MockClock, role: str, call: str, number: int, exception: Exception
+) -> None:
+    """A receive or a send that fails ends the conversation with an event and raises nothing."""
+    if role == "server":
+        us, them = server(), client(b"Ada", framing=Framing.AUTO)
+        tested: Connection = us
+        ended = ConversationEnded(EndReason.CONNECTION_LOST)
+    else:
+        tested = them = client(b"Ada", framing=Framing.AUTO)
+        us = server(ServerConfig())
+        unanswered = () if (call, number) == ("send", 2) else (b"Ada",)
+        ended = ConversationEnded(EndReason.CONNECTION_LOST, unanswered)
+    fault = Fault(call, number, exception)
+    ours, theirs = memory_stream_pair()
+    stream, other = (Tap(ours, fault), theirs) if role == "server" else (Tap(theirs, fault), ours)
+    await drive_both(tested, us if tested is them else them, (stream, other))
+    assert ending(tested) == ended
+    assert stream.calls.count(call) == number
+    assert stream.calls[-1] == "close"
+
+
+@pytest.mark.parametrize("exception", BROKEN, ids=lambda exception: type(exception).__name__)
+@pytest.mark.parametrize("role", ["server", "client"])
+async def test_a_broken_half_close_changes_no_reason(
+    autojump_clock: MockClock, role: str, exception: Exception
+) -> None:
+    """A `send_eof` that fails raises nothing, and the conversation ends for the reason for which closing began."""
+    us, them = server(), client(b"Ada")
+    ours, theirs = memory_stream_pair()
+    fault = Fault("eof", 1, exception)
+    if role == "server":
+        stream = Tap(ours, fault)
+        await drive_both(us, them, (stream, theirs))
+    else:
+        stream = Tap(theirs, fault)
+        await drive_both(us, them, (ours, stream))
+    assert stream.calls.count("eof") == 1
+    assert ending(us) == ConversationEnded(EndReason.EXIT)
+    assert ending(them) == ConversationEnded(EndReason.EXIT)
+
+
+async def test_a_lost_client_connection_reports_what_was_not_answered(autojump_clock: MockClock) -> None:
+    """A stream that breaks between two greetings leaves the second name unanswered, by name."""
+    connection = client(*ADA_AND_GRACE)
+    ours, theirs = memory_stream_pair()
+    stream = Tap(ours)
+    driver = Driver(connection, stream)
+    await Peer(theirs).say(WELCOME + PROMPT + hello(b"Ada") + PROMPT)
+    await driver.run(lambda: connection.unanswered == (b"Grace",))
+    stream.fault = Fault("receive", stream.calls.count("receive") + 1, trio.BrokenResourceError())
+    await driver.run()
+    assert ending(connection) == ConversationEnded(EndReason.CONNECTION_LOST, (b"Grace",))
+
+
+@pytest.mark.parametrize("role", ["server", "client"])
+async def test_a_direct_send_that_fails_is_a_lost_connection(role: str) -> None:
+    """A peer that is gone by the time of a send that needs no waiting is noticed, too."""
+    connection: Connection = server() if role == "server" else client(*ADA_AND_GRACE)
+    ours, theirs = unix_pair()
+    peer = Peer(theirs)
+    if role == "client":
+        await peer.say(WELCOME + PROMPT)
+    await peer.close()
+    await drive(connection, ours)
+    unanswered = (b"Ada", b"Grace") if role == "client" else ()
+    assert ending(connection) == ConversationEnded(EndReason.CONNECTION_LOST, unanswered)
+
+
+async def test_other_exceptions_come_out(autojump_clock: MockClock) -> None:
+    """An exception that no stream of Trio's raises is a bug, and is not hidden."""
+    ours, _ = memory_stream_pair()
+    stream = Tap(ours, Fault("receive", 1, ZeroDivisionError()))
+    with pytest.raises(ZeroDivisionError):
+        await drive(server(), stream)
+    assert stream.calls[-1] == "close"
+
+
+# Ends
+
+
+@pytest.mark.parametrize("role", ["server", "client"])
+async def test_a_stream_without_half_close_is_closed(autojump_clock: MockClock, role: str) -> None:
+    """Where there is no `send_eof` the stream is closed, the other side hears its end, and nobody waits."""
+    us, them = server(), client(*ADA_AND_GRACE)
+    ours, theirs = memory_stream_pair()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(drive, us, Plain(ours) if role == "server" else ours)
+        nursery.start_soon(drive, them, Plain(theirs) if role == "client" else theirs)
+    assert trio.current_time() == 0
+    assert greeted(them) == ADA_AND_GRACE
+    assert ending(us) == ConversationEnded(EndReason.EXIT)
+
+
+@pytest.mark.parametrize("connection", [server, client])
+async def test_the_stream_is_closed_at_the_end(autojump_clock: MockClock, connection: Callable[[], Connection]) -> None:
+    """`drive` closes the stream once the conversation is over."""
+    ours, theirs = memory_stream_pair()
+    stream = Tap(ours)
+    await Peer(theirs).end()
+    await drive(connection(), stream)
+    assert stream.calls[-1] == "close"
+    assert stream.calls.count("close") == 1
+    with pytest.raises(trio.ClosedResourceError):
+        await ours.receive_some()
+
+
+# Cancellation from outside
+
+
+@pytest.mark.parametrize("role", ["server", "client"])
+@pytest.mark.parametrize("pair", [memory_stream_pair, lockstep_stream_pair, unix_pair, tcp_pair])
+async def test_cancellation_passes_through_every_checkpoint(pair: Callable[[], StreamPair], role: str) -> None:
+    """Wherever `drive` is cancelled it ends at once, closes its stream, and has said nothing out of order."""
+    async with nothing_left_open():
+        for steps in itertools.count(1):
+            us, them = server(), client(*ADA_AND_GRACE, framing=Framing.AUTO)
+            said = dialogue(*ADA_AND_GRACE) if role == "server" else b"Ada\nGrace\nexit\n"
+            ours, theirs = pair()
+            stream = (
+                ours if isinstance(ours, trio.SocketStream) else Tap(ours)
+            )  # what is sent at once is not sent by `send_all`
+            peer = Peer(theirs)
+            driven: Connection = us if role == "server" else them
+            answers: Connection = them if role == "server" else us
+            scope = await _cancel_at_step(steps, driven, stream, answers, peer)
+            assert said.startswith(peer.heard)
+            if isinstance(stream, Tap):
+                assert stream.calls[-1] == "close"
+                assert stream.calls.count("close") == 1
+            await theirs.aclose()
+            if not scope.cancelled_caught:
+                break
+    assert driven.finished
+    assert peer.heard == said
+    assert steps > 5  # so many at least
+
+
+async def _cancel_at_step(
+    steps: int, connection: Connection, stream: trio.abc.Stream, answers: Connection, peer: Peer
+) -> trio.CancelScope:
+    """Drive a connection, cancel that after so many steps, and let another connection answer until then."""
+
+    async def drive_and_count() -> None:
+        instrument = CancelAtStep(trio.lowlevel.current_task(), steps, scope)
+        trio.lowlevel.add_instrument(instrument)
+        try:
+            with scope:
+                await drive(connection, stream)
+        finally:
+            trio.lowlevel.remove_instrument(instrument)
+
+    async def answer() -> None:
+        try:
+            while not answers.finished:
+                data = answers.data_to_send()
+                if data:
+                    await peer.say(data)
+                if answers.eof_to_send():
+                    await peer.end()
+                if data := await peer.hear():
+                    answers.receive_data(data, trio.current_time())
+                else:
+                    answers.receive_eof(trio.current_time())
+        except trio.BrokenResourceError:
+            pass
+
+    scope = trio.CancelScope()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(drive_and_count)
+        nursery.start_soon(answer)
+    return scope
+
+
+@pytest.mark.parametrize("role", ["server", "client"])
+async def test_a_cancelled_send_loses_the_connection(autojump_clock: MockClock, role: str) -> None:
+    """After a send that was cancelled the connection is over, and another run sends nothing more."""
+    connection: Connection = server() if role == "server" else client(*ADA_AND_GRACE)
+    events: list[object] = []
+    ours, theirs = lockstep_stream_pair()
+    stream, peer = Tap(ours), Peer(theirs)
+    driver = Driver(connection, stream, events.append)
+    async with trio.open_nursery() as nursery:
+        if role == "client":
+            nursery.start_soon(peer.say, WELCOME + PROMPT)
+        with trio.move_on_after(1) as scope:
+            await driver.run()
+    assert scope.cancelled_caught
+    unanswered = (b"Ada", b"Grace") if role == "client" else ()
+    assert events[-1] == ConversationEnded(EndReason.CONNECTION_LOST, unanswered)
+    await driver.run()
+    assert stream.calls.count("send") == 1
+
+
+async def test_a_cancelled_run_can_be_resumed_if_it_was_receiving(autojump_clock: MockClock) -> None:
+    """A driver that was cancelled while it waited for input has lost nothing, and another run goes on."""
+    connection = server()
+    ours, theirs = memory_stream_pair()
+    driver, peer = Driver(connection, ours), Peer(theirs)
+    for number in range(3):
+        with trio.move_on_after(1) as scope:
+            await driver.run()
+        assert scope.cancelled_caught
+        await peer.say(b"%d\n" % number)
+    await peer.end()
+    await driver.run()
+    await peer.expect(WELCOME + PROMPT + b"".join(hello(b"%d" % number) + PROMPT for number in range(3)))
+
+
+async def test_a_deadline_of_the_caller_is_not_taken_for_one_of_the_core(autojump_clock: MockClock) -> None:
+    """A caller's timeout at the very moment of a timer still cancels the driver."""
+    ours, _ = memory_stream_pair()
+    connection = auto_server()
+    with trio.move_on_at(0.02) as scope:
+        await drive(connection, ours)
+    assert scope.cancelled_caught
+    assert not connection.finished

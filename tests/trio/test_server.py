@@ -1,0 +1,729 @@
+"""The greeting service over real sockets (`_server.py`).
+
+Two clocks are used. Most tests run in real time, and wait for nothing but the kernel. Those in which time is the
+subject run in virtual time, which goes on when no socket has moved for a moment.
+"""
+
+import contextlib
+import errno
+import gc
+import logging
+import socket
+import tracemalloc
+from collections.abc import Awaitable, Callable, Iterator
+
+import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from greeter_core import Framing, ServerConfig, ServerConnection
+from greeter_trio import serve_greeter
+from greeter_trio._server import logger
+
+from .helpers import (
+    GOODBYE,
+    LINES,
+    NO_LINGER,
+    PATIENCE,
+    PROMPT,
+    SETTLED,
+    TOO_SLOW,
+    WELCOME,
+    Log,
+    Peer,
+    connect,
+    dialogue,
+    hello,
+    nothing_left_open,
+    port_of,
+    serving,
+)
+
+AUTO = ServerConfig()
+RAW = ServerConfig(framing=Framing.RAW)
+
+
+@pytest.fixture
+def log() -> Iterator[Log]:
+    """Gather what the server logs during the test."""
+    log = Log()
+    level = logger.level
+    logger.addHandler(log)
+    logger.setLevel(logging.INFO)
+    yield log
+    logger.setLevel(level)
+    logger.removeHandler(log)
+
+
+async def leave(peer: Peer) -> None:
+    """Say exit, hear goodbye and the end, and close."""
+    await peer.say(b"exit\n")
+    await peer.expect(GOODBYE)
+    await peer.expect_end()
+    await peer.close()
+
+
+async def be_greeted(peer: Peer, *names: bytes) -> None:
+    """Have names greeted, one after the other."""
+    for name in names:
+        await peer.say(name + b"\n")
+        await peer.expect(hello(name) + PROMPT)
+
+
+# Greeting
+
+
+async def test_a_client_is_greeted() -> None:
+    """The server speaks first, greets every name, and says goodbye to exit."""
+    async with nothing_left_open(), serving() as service:
+        peer = await service.connect()
+        await peer.expect(WELCOME + PROMPT)
+        await be_greeted(peer, b"Ada", b"Grace")
+        await leave(peer)
+
+
+async def test_a_client_without_terminators_is_greeted(autojump_clock: MockClock) -> None:
+    """A client that sends bare names, and takes each read for one word, is served with the default configuration."""
+    autojump_clock.autojump_threshold = SETTLED
+    async with serving(AUTO) as service:
+        peer = await service.connect()
+        for say, words in [(b"", [WELCOME, PROMPT]), (b"Ada", [hello(b"Ada"), PROMPT]), (b"exit", [GOODBYE])]:
+            if say:
+                await peer.say(say)
+            for word in words:
+                assert await peer.hear() == word
+        await peer.close()
+
+
+async def test_listeners_are_handed_back() -> None:
+    """`nursery.start` returns the listeners, on the port that the system chose, and it is open by then."""
+    async with trio.open_nursery() as nursery:
+        listeners = await nursery.start(serve_greeter, "127.0.0.1", 0)
+        assert [type(listener) for listener in listeners] == [trio.SocketListener]
+        assert listeners[0].socket.getsockname()[0] == "127.0.0.1"
+        peer = await connect(port_of(listeners))
+        assert await peer.hear() == WELCOME
+        await peer.close()
+        nursery.cancel_scope.cancel()
+
+
+async def test_no_host_means_all_interfaces(log: Log) -> None:
+    """With host None the server listens on every address there is, and says so for each."""
+    async with serving(host=None) as service:
+        assert len(log.lines) == len(service.listeners) >= 1
+        assert any("0.0.0.0:" in line for line in log.lines)
+        for listener in service.listeners:
+            family = listener.socket.family
+            host = "127.0.0.1" if family == socket.AF_INET else "::1"
+            peer = await connect(listener.socket.getsockname()[1], host)
+            await peer.expect(WELCOME + PROMPT)
+            await peer.close()
+
+
+async def test_clients_do_not_wait_for_each_other() -> None:
+    """Three clients that are connected at once are answered in any order."""
+    async with serving() as service:
+        one, two, three = peers = [await service.connect() for _ in range(3)]
+        for peer in reversed(peers):
+            await peer.expect(WELCOME + PROMPT)
+        await two.say(b"half a na")
+        await be_greeted(three, b"Grace")
+        await be_greeted(one, b"Ada")
+        await two.say(b"me\n")
+        await two.expect(hello(b"half a name") + PROMPT)
+        for peer in (two, one, three):
+            await leave(peer)
+
+
+async def test_a_hundred_clients_at_once(log: Log) -> None:
+    """A hundred clients, all of them connected before the first is answered, get their own greetings."""
+
+    async def use(peer: Peer, number: int) -> None:
+        await peer.expect(WELCOME + PROMPT)
+        await be_greeted(peer, *(b"%d of %d" % (index, number) for index in range(10)))
+        await leave(peer)
+
+    async with nothing_left_open(), serving() as service:
+        peers = [await service.connect() for _ in range(100)]
+        async with trio.open_nursery() as nursery:
+            for number, peer in enumerate(peers):
+                nursery.start_soon(use, peer, number)
+        await log.line("is closed: the client said exit; 10 names", 100)
+
+
+async def test_the_configuration_is_used() -> None:
+    """What the caller configures holds for every connection."""
+    async with serving(ServerConfig(framing=Framing.LINES, max_name_size=3)) as service:
+        peer = await service.connect()
+        await peer.expect(WELCOME + PROMPT)
+        await be_greeted(peer, b"Ada")
+        await peer.say(b"Grace\n")
+        await peer.expect(b"Sorry, names are limited to 3 bytes.\n")
+        await peer.expect_end()
+        await peer.close()
+
+
+# The log
+
+
+async def test_the_log_tells_of_every_connection(log: Log) -> None:
+    """A conversation makes three lines, in the words of the original, with both addresses and what came of it."""
+    async with serving() as service:
+        peer = await service.connect()
+        assert isinstance(peer.stream, trio.SocketStream)
+        port = peer.stream.socket.getsockname()[1]
+        await peer.expect(WELCOME + PROMPT)
+        await be_greeted(peer, b"Ada", b"Grace")
+        await leave(peer)
+        await log.line("is closed")
+    assert log.lines[:2] == [
+        f"Waiting for connection on 127.0.0.1:{service.port}",
+        f"Accept new connection from 127.0.0.1:{port}",
+    ]
+    start, seconds = log.lines[2].rsplit(" in ", 1)
+    assert start == f"Connection from 127.0.0.1:{port} is closed: the client said exit; 2 names"
+    assert float(seconds.removesuffix(" s")) < PATIENCE
+    assert len(log.lines) == 3
+    assert {record.name for record in log.records} == {"greeter_trio"}
+    assert {record.levelno for record in log.records} == {logging.INFO}
+
+
+async def test_the_log_tells_how_long_it_took(autojump_clock: MockClock, log: Log) -> None:
+    """The seconds and the names in the log are those of the conversation, and one name is not `1 names`."""
+    autojump_clock.autojump_threshold = SETTLED
+    async with serving() as service:
+        peer = await service.connect()
+        await peer.expect(WELCOME + PROMPT)
+        await trio.sleep(12.3)
+        await be_greeted(peer, b"Ada")
+        await leave(peer)
+        line = await log.line("is closed")
+    assert line.endswith(" is closed: the client said exit; 1 name in 12.3 s")
+
+
+async def _end(peer: Peer) -> None:
+    await peer.end()
+    await peer.expect_end()
+
+
+async def _say_too_much(peer: Peer) -> None:
+    await peer.say(b"x" * 1025 + b"\n")
+    await peer.expect(b"Sorry, names are limited to 1024 bytes.\n")
+    await peer.end()
+
+
+async def _be_silent(peer: Peer) -> None:
+    await peer.expect(TOO_SLOW)
+    await peer.end()
+
+
+async def _reset(peer: Peer) -> None:
+    peer.reset()
+
+
+@pytest.mark.parametrize(
+    ("end", "why"),
+    [
+        (leave, "the client said exit"),
+        (_end, "the client ended it"),
+        (_reset, "the connection was lost"),
+        (_say_too_much, "the server said 'Sorry, names are limited to 1024 bytes.'"),
+        (_be_silent, "the server said 'Sorry, no name came in time.'"),
+    ],
+    ids=["exit", "end", "reset", "too long", "idle"],
+)
+async def test_the_log_tells_why(
+    autojump_clock: MockClock, log: Log, end: Callable[[Peer], Awaitable[None]], why: str
+) -> None:
+    """The last line of a connection has the reason for its end."""
+    autojump_clock.autojump_threshold = SETTLED
+    async with serving() as service:
+        peer = await service.connect()
+        await peer.expect(WELCOME + PROMPT)
+        await be_greeted(peer, b"Ada")
+        await end(peer)
+        line = await log.line("is closed")
+        await peer.close()
+    assert f" is closed: {why}; 1 name in " in line
+
+
+async def test_the_log_has_ipv6_addresses_in_brackets(log: Log) -> None:
+    """An IPv6 address and its port cannot be confused."""
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        pytest.skip("this machine has no IPv6")
+    async with serving(host="::1") as service:
+        peer = await connect(service.port, "::1")
+        assert isinstance(peer.stream, trio.SocketStream)
+        port = peer.stream.socket.getsockname()[1]
+        await peer.expect(WELCOME + PROMPT)
+        await leave(peer)
+        closed = await log.line("is closed")
+    assert log.lines[:2] == [
+        f"Waiting for connection on [::1]:{service.port}",
+        f"Accept new connection from [::1]:{port}",
+    ]
+    assert closed.startswith(f"Connection from [::1]:{port} is closed: ")
+
+
+async def test_nothing_that_a_client_says_reaches_the_log_unescaped(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Terminal escapes in names are not in the log, not even in the traceback of a bug that has them in its message."""
+    evil = "\x1b]0;gotcha\x07\x9b2J\u202e".encode() + b"\xff\x80"
+    _break_core(monkeypatch, evil)
+    async with serving() as service:
+        peer = await service.connect()
+        await peer.expect(WELCOME + PROMPT)
+        await be_greeted(peer, b"\x1b[31mAda\x07", b"\xc2\x9b2J")
+        await peer.say(b"\x1b[31m" * 300)
+        await peer.expect(b"Sorry, names are limited to 1024 bytes.\n")
+        await peer.close()
+        await log.line("is closed")
+        peer = await service.connect()
+        await peer.say(evil)
+        await log.line("is closed", 2)
+        await peer.close()
+    formatter = logging.Formatter()
+    text = "".join(formatter.format(record) for record in log.records)
+    assert "Traceback" in text
+    assert text.replace("\n", "").isprintable()
+
+
+# Faults
+
+
+def _break_core(monkeypatch: pytest.MonkeyPatch, word: bytes) -> None:
+    """Give the core a bug that this word brings to light."""
+    receive_data = ServerConnection.receive_data
+
+    def fail(self: ServerConnection, data: bytes, now: float) -> None:
+        if word in data:
+            msg = f"a bug in the core: {data!r}"
+            raise RuntimeError(msg)
+        receive_data(self, data, now)
+
+    monkeypatch.setattr(ServerConnection, "receive_data", fail)
+
+
+async def test_a_bug_costs_one_connection(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An exception in one conversation closes that one, is logged once, and disturbs nobody else."""
+    _break_core(monkeypatch, b"bug")
+    async with nothing_left_open(), serving() as service:
+        before = await service.connect()
+        await before.expect(WELCOME + PROMPT)
+        unlucky = await service.connect()
+        await unlucky.expect(WELCOME + PROMPT)
+        await be_greeted(unlucky, b"Ada")
+        await unlucky.say(b"bug\n")
+        await unlucky.expect_end()
+        await unlucky.close()
+        await be_greeted(before, b"Grace")
+        await leave(before)
+        after = await service.connect()
+        await after.expect(WELCOME + PROMPT)
+        await leave(after)
+        await log.line("is closed: the client said exit", 2)
+    (error,) = [record for record in log.records if record.levelno > logging.INFO]
+    assert error.levelno == logging.ERROR
+    assert error.getMessage().startswith("The conversation with 127.0.0.1:")
+    assert error.getMessage().endswith(" failed")
+    assert error.exc_info
+    assert isinstance(error.exc_info[1], RuntimeError)
+    assert " is closed: the server has a bug; 1 name in " in await log.line("a bug;")
+
+
+async def _before_reading(peer: Peer) -> None:
+    pass
+
+
+async def _after_a_name(peer: Peer) -> None:
+    await peer.expect(WELCOME + PROMPT)
+    await be_greeted(peer, b"Ada")
+
+
+async def _in_a_line(peer: Peer) -> None:
+    await peer.expect(WELCOME + PROMPT)
+    await be_greeted(peer, b"Ada")
+    await peer.say(b"Gra")
+
+
+async def _with_answers_unread(peer: Peer) -> None:
+    await peer.expect(WELCOME + PROMPT)
+    await peer.say(b"Ada\n" * 20_000)
+
+
+async def _while_closing(peer: Peer) -> None:
+    await peer.expect(WELCOME + PROMPT)
+    await peer.say(b"exit\n")
+    await peer.expect(GOODBYE)
+
+
+@pytest.mark.parametrize(
+    ("point", "why"),
+    [
+        (_before_reading, "the connection was lost"),
+        (_after_a_name, "the connection was lost"),
+        (_in_a_line, "the connection was lost"),
+        (_with_answers_unread, "the connection was lost"),
+        (_while_closing, "the client said exit"),
+    ],
+)
+async def test_a_reset_costs_one_connection(log: Log, point: Callable[[Peer], Awaitable[None]], why: str) -> None:
+    """A client that breaks its connection, at any point, leaves no trace but a line in the log."""
+    async with nothing_left_open(), serving() as service:
+        witness = await service.connect()
+        await witness.expect(WELCOME + PROMPT)
+        peer = await service.connect()
+        await point(peer)
+        peer.reset()
+        assert f" is closed: {why}; " in await log.line("is closed")
+        await be_greeted(witness, b"Grace")
+        await leave(witness)
+    assert all(record.levelno == logging.INFO for record in log.records)
+
+
+async def test_a_reset_before_accept_costs_one_connection(log: Log) -> None:
+    """A connection that was broken before it was accepted is closed like any other, though nobody knows whose it is."""
+    async with nothing_left_open(), serving() as service:
+        gone = socket.create_connection(("127.0.0.1", service.port))  # nothing else runs until the next `await`
+        gone.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, NO_LINGER)
+        gone.close()
+        line = await log.line("is closed")
+        assert line.startswith("Connection from ")
+        assert " is closed: the connection was lost; 0 names in " in line
+        peer = await service.connect()
+        await peer.expect(WELCOME + PROMPT)
+        await leave(peer)
+
+
+async def test_a_half_closed_client_is_answered() -> None:
+    """A client that has ended its stream gets all its answers, the one to an unfinished line included, and the end."""
+    async with nothing_left_open(), serving() as service:
+        peer = await service.connect()
+        await peer.say(b"Ada\nGrace")
+        await peer.end()
+        await peer.expect(WELCOME + PROMPT + hello(b"Ada") + PROMPT + hello(b"Grace"))
+        await peer.expect_end()
+        await peer.close()
+
+
+async def test_a_client_that_vanished_is_forgotten(autojump_clock: MockClock, log: Log) -> None:
+    """A peer of which nothing is heard any more, not even the end, costs a place for 302 seconds and not longer."""
+    autojump_clock.autojump_threshold = SETTLED
+    async with nothing_left_open(), serving() as service:
+        peer = await service.connect()
+        await peer.expect(WELCOME + PROMPT)
+        line = await log.line("is closed")
+        assert line.endswith(" is closed: the server said 'Sorry, no name came in time.'; 0 names in 302.0 s")
+        await peer.expect(TOO_SLOW)
+        await peer.expect_end()
+        await peer.close()
+
+
+async def _flood(peer: Peer) -> None:
+    """Say more than the server can answer to somebody who reads nothing, until the connection breaks."""
+    with contextlib.suppress(trio.BrokenResourceError):
+        await peer.say(b"a\n" * 5_000_000)
+
+
+async def test_a_client_that_never_reads_is_cut_off(autojump_clock: MockClock, log: Log) -> None:
+    """A client that takes no answer is lost after 30 seconds, and meanwhile others are served."""
+    autojump_clock.autojump_threshold = SETTLED
+    async with nothing_left_open(), serving() as service:
+        deaf, peer = await service.connect(), await service.connect()
+        await peer.expect(WELCOME + PROMPT)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_flood, deaf)
+            await wait_all_tasks_blocked(SETTLED / 2)
+            await be_greeted(peer, b"Ada")
+            line = await log.line("is closed")
+        assert " is closed: the connection was lost; " in line
+        assert line.endswith(" in 30.0 s")
+        await leave(peer)
+        await deaf.close()
+
+
+async def test_a_client_that_never_reads_costs_little_memory(autojump_clock: MockClock) -> None:
+    """What the server keeps for a client that takes no answers is a multiple of one read, however much it says."""
+    autojump_clock.autojump_threshold = SETTLED
+    async with serving() as service:
+        deaf = await service.connect()
+        data = b"a\n" * 4_000_000  # 8 MB, with 104 MB of answers
+        tracemalloc.start()
+        try:
+            with trio.move_on_after(20):
+                await deaf.say(data)
+                await trio.sleep(20)
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        await deaf.close()
+    assert peak < 10_000_000
+
+
+async def test_a_storm_of_faults_disturbs_nobody(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While many clients misbehave in every way there is, the others get every answer, and nothing is left open."""
+    _break_core(monkeypatch, b"bug")
+
+    async def misbehave(number: int) -> None:
+        peer = await service.connect()
+        match number % 6:
+            case 0:
+                peer.reset()
+            case 1:
+                await peer.say(b"bug\n")
+            case 2:
+                await peer.say(b"x" * 5000)
+            case 3:
+                await peer.say(b"Ada\n" * 1000)
+                peer.reset()
+            case 4:
+                await peer.end()
+            case _:
+                await peer.say(b"exit\nexit\nAda")
+        with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            await peer.hear_all()
+        await peer.close()
+
+    async def behave() -> None:
+        peer = await service.connect()
+        await peer.expect(WELCOME + PROMPT)
+        await be_greeted(peer, *(b"%d" % number for number in range(50)))
+        await leave(peer)
+
+    async with nothing_left_open(), serving() as service:
+        async with trio.open_nursery() as nursery:
+            for number in range(60):
+                nursery.start_soon(misbehave, number)
+                if number % 6 == 0:
+                    nursery.start_soon(behave)
+        await log.line("is closed", 70)
+    assert sum("the client said exit; 50 names" in line for line in log.lines) == 10
+
+
+# Accepting
+
+
+async def test_accept_errors_are_survived(autojump_clock: MockClock, log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An accept that fails is logged and tried again after a pause of 0.1 seconds, for as long as it takes."""
+    autojump_clock.autojump_threshold = SETTLED
+    accept = trio.SocketListener.accept
+    failures = iter([OSError(errno.EMFILE, "Too many open files")] * 3 + [OSError(errno.ECONNABORTED, "Aborted")])
+    tried: list[float] = []
+
+    async def fail(self: trio.SocketListener) -> trio.SocketStream:
+        tried.append(round(trio.current_time(), 6))
+        for failure in failures:
+            raise failure
+        return await accept(self)
+
+    monkeypatch.setattr(trio.SocketListener, "accept", fail)
+    async with serving() as service:
+        peer = await service.connect()
+        await peer.expect(WELCOME + PROMPT)
+        await leave(peer)
+    assert tried[:5] == [0, 0.1, 0.2, 0.3, 0.4]
+    warnings = [record for record in log.records if record.levelno == logging.WARNING]
+    assert [record.getMessage() for record in warnings] == [
+        *["Accepting a connection failed: [Errno 24] Too many open files"] * 3,
+        f"Accepting a connection failed: [Errno {errno.ECONNABORTED}] Aborted",
+    ]
+
+
+async def test_a_port_in_use_raises() -> None:
+    """Where it cannot listen the server raises OSError itself, and leaves nothing open."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        async with nothing_left_open():
+            with pytest.raises(OSError, match="ddress already in use") as caught:
+                await serve_greeter("127.0.0.1", taken.getsockname()[1])
+    assert caught.value.errno == errno.EADDRINUSE
+
+
+async def test_an_unknown_address_raises() -> None:
+    """An address that this machine does not have raises OSError."""
+    with pytest.raises(OSError, match="address") as caught:
+        await serve_greeter("192.0.2.1", 0)
+    assert caught.value.errno == errno.EADDRNOTAVAIL
+
+
+# Shutdown
+
+
+async def _idle(peer: Peer) -> None:
+    await peer.expect(WELCOME + PROMPT)
+
+
+async def _tail(peer: Peer) -> None:
+    await peer.expect(WELCOME)
+    await peer.say(b"Ada")
+
+
+async def _pipelining(peer: Peer) -> None:
+    await peer.say(b"Ada\nGrace\nEds")
+
+
+@pytest.mark.parametrize(
+    ("config", "prepare", "said"),
+    [
+        (LINES, _idle, WELCOME + PROMPT + GOODBYE),
+        (LINES, _in_a_line, WELCOME + PROMPT + hello(b"Ada") + PROMPT + GOODBYE),
+        (LINES, _pipelining, dialogue(b"Ada", b"Grace")),
+        (AUTO, _tail, dialogue(b"Ada")),
+        (AUTO, _pipelining, dialogue(b"Ada", b"Grace")),
+        (RAW, _tail, dialogue(b"Ada")),
+    ],
+    ids=["idle", "in a line", "pipelining lines", "undecided", "pipelining", "raw"],
+)
+async def test_shutdown_says_goodbye(
+    autojump_clock: MockClock,
+    log: Log,
+    config: ServerConfig,
+    prepare: Callable[[Peer], Awaitable[None]],
+    said: bytes,
+) -> None:
+    """At shutdown a client hears the answers to what it has said, then GOODBYE and the end."""
+    autojump_clock.autojump_threshold = SETTLED
+    async with nothing_left_open(), serving(config) as service:
+        peer = await service.connect()
+        await prepare(peer)
+        await wait_all_tasks_blocked(SETTLED / 2)
+        service.shutdown.set()
+        await peer.hear_all()
+        assert peer.heard == said
+        await peer.close()
+        await service.over.wait()
+    assert "is closed: the server is shutting down; " in await log.line("is closed")
+
+
+async def test_shutdown_tells_everybody() -> None:
+    """All clients hear goodbye at once, and the server returns when the last of them has ended its stream."""
+    async with nothing_left_open(), serving() as service:
+        peers = [await service.connect() for _ in range(30)]
+        for peer in peers:
+            await peer.expect(WELCOME + PROMPT)
+        service.shutdown.set()
+        for peer in peers:
+            await peer.expect(GOODBYE)
+            await peer.expect_end()
+            assert not service.over.is_set()
+            await peer.close()
+        await service.over.wait()
+
+
+async def test_shutdown_refuses_new_clients_at_once() -> None:
+    """Nobody can connect any more while the clients that are there say goodbye."""
+    async with serving() as service:
+        peer = await service.connect()
+        await peer.expect(WELCOME + PROMPT)
+        service.shutdown.set()
+        await peer.expect(GOODBYE)
+        with pytest.raises(OSError, match="connect"):
+            await service.connect()
+        assert not service.over.is_set()
+        await peer.close()
+        await service.over.wait()
+
+
+async def test_shutdown_without_clients_returns_at_once() -> None:
+    """A server that nobody uses stops when it is told to, even if that was before it began."""
+    async with serving() as service:
+        service.shutdown.set()
+        await service.over.wait()
+    await serve_greeter("127.0.0.1", 0, shutdown=service.shutdown)
+
+
+async def test_shutdown_waits_for_the_end_no_longer_than_linger(autojump_clock: MockClock) -> None:
+    """Clients that hear goodbye and stay connected hold the server for 2 seconds."""
+    autojump_clock.autojump_threshold = SETTLED
+    async with serving() as service:
+        peer = await service.connect()
+        await peer.expect(WELCOME + PROMPT)
+        since = trio.current_time()
+        service.shutdown.set()
+        await service.over.wait()
+        assert trio.current_time() == pytest.approx(since + 2)
+        await peer.expect(GOODBYE)
+        await peer.close()
+
+
+async def test_shutdown_has_a_limit(autojump_clock: MockClock, log: Log) -> None:
+    """A client that takes nothing holds the server for 15 seconds, and is cut off then."""
+    autojump_clock.autojump_threshold = SETTLED
+    async with nothing_left_open(), serving() as service:
+        deaf = await service.connect()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_flood, deaf)
+            await wait_all_tasks_blocked(SETTLED / 2)
+            since = trio.current_time()
+            service.shutdown.set()
+            await service.over.wait()
+            assert trio.current_time() == pytest.approx(since + 15)
+        assert "the server is shutting down" in await log.line("is closed")
+        await deaf.close()
+
+
+# Cancellation
+
+
+async def test_cancellation_closes_everything(log: Log) -> None:
+    """A server that is cancelled ends at once and leaves nothing open, whatever its clients were doing."""
+    async with nothing_left_open():
+        async with trio.open_nursery() as nursery:
+            async with serving() as service:
+                peers = [await service.connect() for _ in range(5)]
+                for peer, prepare in zip(peers, [_idle, _in_a_line, _pipelining, _while_closing], strict=False):
+                    await prepare(peer)
+                nursery.start_soon(_flood, peers[4])
+                await log.line("Accept", 5)
+                await wait_all_tasks_blocked(SETTLED)
+                service.scope.cancel()
+                await service.over.wait()
+            with pytest.raises(OSError, match="connect"):
+                await service.connect()
+        for peer in peers:
+            await peer.close()
+    closed = [line for line in log.lines if "is closed" in line]
+    assert len(closed) == 5
+    assert sum("is closed: it was cut off; " in line for line in closed) >= 3
+
+
+async def test_cancellation_at_every_step_closes_everything() -> None:
+    """A server that is cancelled while it starts, accepts or greets leaves nothing open."""
+    async with nothing_left_open():
+        for steps in range(40):
+            async with trio.open_nursery() as nursery:
+                scope = trio.CancelScope()
+                nursery.start_soon(_serve_in, scope, nursery)
+                for _ in range(steps):
+                    await trio.lowlevel.checkpoint()
+                scope.cancel()
+
+
+async def _serve_in(scope: trio.CancelScope, nursery: trio.Nursery) -> None:
+    listeners: list[trio.SocketListener] = []
+
+    async def use() -> None:
+        with contextlib.suppress(OSError, trio.BrokenResourceError, trio.ClosedResourceError):
+            peer = await connect(port_of(listeners))
+            async with peer.stream:
+                await peer.say(b"Ada\n")
+                await peer.hear_all()
+
+    class Started(trio.TaskStatus[list[trio.SocketListener]]):
+        def started(self, value: list[trio.SocketListener] | None = None) -> None:
+            listeners.extend(value or [])
+            nursery.start_soon(use)
+
+    with scope:
+        await serve_greeter("127.0.0.1", 0, config=LINES, task_status=Started())
+
+
+async def test_nothing_is_left_for_the_garbage_collector(recwarn: pytest.WarningsRecorder) -> None:
+    """Neither an orderly end nor a cancellation leaves a socket to be closed by chance."""
+    for prepare in (_idle, _in_a_line, _while_closing):
+        async with serving() as service:
+            peer = await service.connect()
+            await prepare(peer)
+        await peer.close()
+    gc.collect()
+    assert [warning.message for warning in recwarn] == []
