@@ -14,8 +14,8 @@ whose deadline is the connection's. So:
   for the client, and the client for the server.
 * *A stream that breaks* is reported to the core, which ends the conversation. It is no exception here.
 * *Cancelling the driver* from outside passes through. Whoever opened the stream closes it.
-* *While nobody runs the driver*, the connection's clock stands still: what came meanwhile has come in time, though it is
-  seen only now.
+* *While nobody runs the driver*, the connection's clock stands still: what came meanwhile has come in time, though it
+  is seen only now.
 """
 
 import contextlib
