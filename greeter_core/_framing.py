@@ -46,12 +46,12 @@ class Framer:
     def _cut(self, block: bytes) -> Cut:
         """Cut off the first name that ends the conversation, and all that follows it."""
         ending = None
-        at = (LF + block).find(LF + EXIT_LINE)
-        if at >= 0:
-            block, ending = block[:at], Input.EXIT
         at = _find_longer_than(self._max_name_size, block)
         if at >= 0:
             block, ending = block[:at], Input.TOO_LONG
+        at = (LF + block).find(LF + EXIT_LINE)
+        if at >= 0:
+            block, ending = block[:at], Input.EXIT
         return block, ending
 
 

@@ -1,7 +1,7 @@
 """What the tests of the Trio side share: the words, scripted peers, fake streams, and a log that can be waited for.
 
 Nothing here sleeps. Where time matters it is virtual: a test that asks for `autojump_clock` lives at second 0 and jumps
-from deadline to deadline. Where sockets are the subject they are real ones, over loopback, and the wait is bounded.
+from deadline to deadline. Where sockets are the subject they are real ones, over loopback. Either way the run is bounded.
 """
 
 import contextlib
@@ -12,9 +12,10 @@ import socket
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import attrs
+import pytest
 import trio
 import trio.testing
 
@@ -33,13 +34,27 @@ LINES = ServerConfig(framing=Framing.LINES)
 """A server that waits for no time: what it says follows at once from what it hears."""
 
 PATIENCE = 20
-"""Seconds after which a test of real sockets gives up; they take milliseconds, but the machine may be busy."""
+"""Real seconds after which a test is given up; it takes milliseconds, but the machine may be busy."""
 
 SETTLED = 0.05
 """Real seconds without any I/O after which sockets are taken to be quiet, and virtual time may go on."""
 
 Connection: TypeAlias = ServerConnection | ClientConnection
 StreamPair: TypeAlias = tuple[trio.abc.HalfCloseableStream, trio.abc.HalfCloseableStream]
+
+
+def run_bounded(main: Callable[[], Awaitable[object]], *, clock: trio.abc.Clock | None, **options: Any) -> None:  # noqa: ANN401 - trio.run's own
+    """Run a test, and give up after a time that none takes: a fault is to be a failure, and never a hanging test."""
+
+    async def run() -> None:
+        with trio.fail_after(PATIENCE if clock is None else 1_000_000):
+            await main()
+
+    trio.run(run, clock=clock, **options)
+
+
+bounded = pytest.mark.trio(run=run_bounded)
+"""Stands in each module of asynchronous tests as its `pytestmark`."""
 
 
 def hello(name: bytes) -> bytes:

@@ -20,11 +20,14 @@ from .helpers import (
     SETTLED,
     WELCOME,
     Peer,
+    bounded,
     hello,
     nothing_left_open,
     scripted,
     serving,
 )
+
+pytestmark = bounded
 
 Script = Callable[[Peer], Awaitable[None]]
 

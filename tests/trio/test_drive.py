@@ -47,6 +47,7 @@ from .helpers import (
     StreamPair,
     Tap,
     background,
+    bounded,
     dialogue,
     ending,
     hello,
@@ -54,6 +55,8 @@ from .helpers import (
     tcp_pair,
     unix_pair,
 )
+
+pytestmark = bounded
 
 ADA_AND_GRACE = [b"Ada", b"Grace"]
 

@@ -31,6 +31,7 @@ from .helpers import (
     WELCOME,
     Log,
     Peer,
+    bounded,
     connect,
     dialogue,
     hello,
@@ -38,6 +39,8 @@ from .helpers import (
     port_of,
     serving,
 )
+
+pytestmark = bounded
 
 AUTO = ServerConfig()
 RAW = ServerConfig(framing=Framing.RAW)
