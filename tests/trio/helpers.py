@@ -1,7 +1,7 @@
 """What the tests of the Trio side share: the words, scripted peers, fake streams, and a log that can be waited for.
 
 Nothing here sleeps. Where time matters it is virtual: a test that asks for `autojump_clock` lives at second 0 and jumps
-from deadline to deadline. Where sockets are the subject they are real ones, over loopback. Either way the run is bounded.
+from deadline to deadline. Where sockets are the subject they are real ones, over loopback. Every run is bounded.
 """
 
 import contextlib

@@ -622,6 +622,98 @@ async def test_a_server_that_fell_silent_during_a_pause(autojump_clock: MockCloc
         assert caught.value.unanswered[0] == b"Ada"
 
 
+# Many tasks, one greeter
+
+
+async def test_many_tasks_may_greet_at_once() -> None:
+    """Each of a hundred tasks that use one greeter at the same time gets its own greetings."""
+    greetings: dict[int, list[str]] = {}
+
+    async def use(number: int) -> None:
+        greetings[number] = [await greeter.greet(f"{number} {turn}") for turn in range(5)]
+        greetings[number] += [greeting async for greeting in greeter.greet_all([f"{number} a", f"{number} b"])]
+
+    async with serving() as service, open_greeter("127.0.0.1", service.port) as greeter, trio.open_nursery() as nursery:
+        for number in range(100):
+            nursery.start_soon(use, number)
+    assert greetings == {
+        number: [f"Hello {number} {turn}!" for turn in (0, 1, 2, 3, 4, "a", "b")] for number in range(100)
+    }
+
+
+async def test_a_task_need_not_wait_for_another_ones_answer() -> None:
+    """A name goes out while another task waits for the greeting of an earlier one."""
+    waiting = trio.Event()
+
+    async def play(peer: Peer) -> None:
+        await peer.say(WELCOME + PROMPT)
+        await peer.expect(b"Ada\n")
+        await peer.say(hello(b"Ada") + PROMPT)
+        await peer.expect(b"Grace\n")
+        waiting.set()
+        await peer.expect(b"Edsger\n")
+        await peer.say(hello(b"Grace") + PROMPT + hello(b"Edsger") + PROMPT)
+        await peer.expect(b"exit\n")
+        await peer.say(GOODBYE)
+        await peer.hear_all()
+
+    async with greeter_of(play) as greeter:
+        await greeter.greet("Ada")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(greeter.greet, "Grace")
+            await waiting.wait()
+            assert await greeter.greet("Edsger") == "Hello Edsger!"
+
+
+async def test_a_task_that_gives_up_leaves_the_others_waiting(autojump_clock: MockClock) -> None:
+    """When the task that moved the conversation forward is cancelled, another one takes over."""
+    autojump_clock.autojump_threshold = SETTLED
+    greetings: list[str] = []
+
+    async def play(peer: Peer) -> None:
+        await peer.say(WELCOME + PROMPT)
+        await peer.expect(b"Ada\n")
+        await trio.sleep(3)
+        await peer.say(hello(b"Ada") + PROMPT)
+        await peer.expect(b"Grace\nEdsger\n")
+        await peer.say(hello(b"Grace") + PROMPT + hello(b"Edsger") + PROMPT)
+        await peer.expect(b"exit\n")
+        await peer.say(GOODBYE)
+        await peer.hear_all()
+
+    async def greet(name: str, patience: float) -> None:
+        with trio.move_on_after(patience):
+            greetings.append(await greeter.greet(name))
+
+    async with greeter_of(play) as greeter, trio.open_nursery() as nursery:
+        for name, patience in (("Ada", 1), ("Grace", 9), ("Edsger", 9)):
+            nursery.start_soon(greet, name, patience)
+            await trio.testing.wait_all_tasks_blocked()
+    assert sorted(greetings) == ["Hello Edsger!", "Hello Grace!"]
+
+
+async def test_a_failure_is_every_tasks(autojump_clock: MockClock) -> None:
+    """When the conversation ends, each task that waits for a greeting gets the same reason."""
+    autojump_clock.autojump_threshold = SETTLED
+    reasons: list[EndReason] = []
+
+    async def greet(name: str) -> None:
+        with pytest.raises(ConversationFailed) as caught:
+            await greeter.greet(name)
+        assert caught.value.unanswered == (b"Ada", b"Grace", b"Edsger")
+        reasons.append(caught.value.reason)
+
+    async def close_soon(peer: Peer) -> None:
+        await trio.sleep(3)
+        await peer.close()
+
+    async with greeter_of(playing((b"Ada\n", b""), end=close_soon)) as greeter, trio.open_nursery() as nursery:
+        for name in ("Ada", "Grace", "Edsger"):
+            nursery.start_soon(greet, name)
+            await trio.testing.wait_all_tasks_blocked()
+    assert reasons == [EndReason.EOF] * 3
+
+
 # Against the original server
 
 

@@ -14,6 +14,7 @@ from trio.testing import MockClock, lockstep_stream_pair, memory_stream_pair, wa
 from greeter_core import (
     ClientConfig,
     ClientConnection,
+    ClientState,
     ConversationEnded,
     EndReason,
     EOFReceived,
@@ -813,6 +814,44 @@ async def test_a_cancelled_run_can_be_resumed_if_it_was_receiving(autojump_clock
     await peer.end()
     await driver.run()
     await peer.expect(WELCOME + PROMPT + b"".join(hello(b"%d" % number) + PROMPT for number in range(3)))
+
+
+async def test_time_stands_still_while_nobody_drives(autojump_clock: MockClock) -> None:
+    """Between two runs no timer goes on: what came meanwhile has come in time, and patience is what it was."""
+    connection = client(b"Ada", b"Grace", framing=Framing.AUTO, leave=False)
+    ours, theirs = memory_stream_pair()
+    driver, peer = Driver(connection, ours), Peer(theirs)
+    await peer.say(WELCOME + PROMPT)
+    for seconds in (4, 4, 1.9):
+        with trio.move_on_after(seconds):
+            await driver.run()
+        await trio.sleep(1000)
+    await peer.say(hello(b"Ada"))
+    await driver.run(lambda: connection.unanswered == (b"Grace",))
+    await trio.sleep(1000)
+    since = trio.current_time()
+    await driver.run()
+    assert trio.current_time() == pytest.approx(since + 10)
+    assert ending(connection) == ConversationEnded(EndReason.TIMED_OUT, (b"Grace",))
+    await driver.run()  # which does nothing
+    await ours.aclose()
+    assert peer.chunks == []
+    assert await peer.hear() == b"Ada\n"
+
+
+async def test_inputs_between_two_runs_are_sent_by_the_next(autojump_clock: MockClock) -> None:
+    """What a connection is given while nobody drives it, at the driver's own time, goes out when somebody does."""
+    connection = client(leave=False)
+    ours, theirs = memory_stream_pair()
+    driver, peer = Driver(connection, ours), Peer(theirs)
+    await peer.say(WELCOME + PROMPT)
+    await driver.run(lambda: connection.state is ClientState.PROMPTED)
+    await trio.sleep(1000)
+    connection.send_names(ADA_AND_GRACE, driver.now())
+    await peer.say(hello(b"Ada") + PROMPT + hello(b"Grace") + PROMPT)
+    await driver.run(lambda: not connection.unanswered)
+    assert await peer.hear() == b"Ada\nGrace\n"
+    assert connection.state.is_open
 
 
 async def test_a_deadline_of_the_caller_is_not_taken_for_one_of_the_core(autojump_clock: MockClock) -> None:

@@ -1,0 +1,155 @@
+"""The state machines: every state with everything that can happen, in the tables, in the text and in fact."""
+
+import enum
+import math
+from collections.abc import Callable
+
+import pytest
+
+from greeter_core import ClientState, ServerState
+
+from .helpers import GOODBYE, LINES, PROMPT, PROTOCOL, TOO_SLOW, WELCOME, Client, Server, hello
+from .state_docs import TABLES, write
+
+ROLES: dict[str, type[enum.Enum]] = {"server": ServerState, "client": ClientState}
+roles = pytest.mark.parametrize("role", ROLES)
+
+
+def table(role: str) -> dict[str, dict[str, str]]:
+    """Return the program's table by names: what each thing that happens leads to, for each state."""
+    return {state.name: {what.value: new.name for what, new in row.items()} for state, row in TABLES[role].items()}
+
+
+# The tables
+
+
+def test_the_text_shows_the_tables() -> None:
+    """The tables and diagrams in PROTOCOL.md are those of the program."""
+    text = PROTOCOL.read_text("utf-8")
+    assert write(text) == text
+
+
+@roles
+def test_tables_are_complete(role: str) -> None:
+    """Every state of a role stands in its table, with everything that can happen to that role."""
+    rows = table(role)
+    assert list(rows) == [state.name for state in ROLES[role]]
+    assert len({tuple(row) for row in rows.values()}) == 1
+    assert {new for row in rows.values() for new in row.values()} <= set(rows)
+
+
+@roles
+def test_ended_is_final(role: str) -> None:
+    """Nothing leads out of ENDED, and nothing out of CLOSING but to there [E4, S8.2]."""
+    rows = table(role)
+    assert set(rows["ENDED"].values()) == {"ENDED"}
+    assert set(rows["CLOSING"].values()) == {"CLOSING", "ENDED"}
+
+
+@roles
+def test_every_state_can_be_reached(role: str) -> None:
+    """From the first state a way leads to every other, and from each of them one leads to ENDED."""
+    rows = table(role)
+
+    def reachable(state: str) -> set[str]:
+        found = {state}
+        while more := {new for old in found for new in rows[old].values()} - found:
+            found |= more
+        return found
+
+    assert reachable(next(iter(rows))) == set(rows)
+    assert all("ENDED" in reachable(state) for state in rows)
+
+
+# In fact. How each state is entered, and how each thing is made to happen; a timer is due at 5, where it runs.
+
+
+def server_in(state: str, *, idle_timeout: float, linger: float) -> Server:
+    """Return a server in this state, at 1 o'clock."""
+    server = Server(LINES, max_name_size=5, idle_timeout=idle_timeout, linger=linger)
+    server.waits(1)
+    match state:
+        case "CLOSING":
+            server.hears(b"exit\n")
+        case "ENDED":
+            server.loses_connection()
+    assert server.connection.state.name == state
+    return server
+
+
+SERVER_INPUTS: dict[str, Callable[[Server], object]] = {
+    "names": lambda server: server.hears(b"Ada\n\n"),
+    "`exit`": lambda server: server.hears(b"exit\n"),
+    "a name too long": lambda server: server.hears(b"123456"),
+    "idle is due": lambda server: server.waits(50),
+    "told to shut down": lambda server: server.shuts_down(),
+    "the peer's EOF": lambda server: server.hears_eof(),
+    "linger is due": lambda server: server.waits(50),
+    "connection lost": lambda server: server.loses_connection(),
+}
+
+
+@pytest.mark.parametrize("what", SERVER_INPUTS)
+@pytest.mark.parametrize("state", table("server"))
+def test_server(state: str, what: str) -> None:
+    """Whatever happens to a server leads where the table says, from every state [S8.1, S8.2, S8.3]."""
+    server = server_in(
+        state,
+        idle_timeout=5 if what == "idle is due" else math.inf,
+        linger=4 if what == "linger is due" else 1000,
+    )
+    SERVER_INPUTS[what](server)
+    assert server.connection.state.name == table("server")[state][what]
+
+
+def client_in(state: str, *, reply_timeout: float, linger: float) -> Client:
+    """Return a client in this state, which has a name unanswered, at 1 o'clock."""
+    client = Client(LINES, reply_timeout=reply_timeout, linger=linger)
+    client.asks(b"Ada", b"Bob")
+    client.waits(1)
+    heard = {
+        "CONNECTED": b"",
+        "WELCOMED": WELCOME,
+        "PROMPTED": WELCOME + PROMPT,
+        "GREETED": WELCOME + PROMPT + hello(b"Ada"),
+        "CLOSING": GOODBYE,
+        "ENDED": b"nonsense",
+    }[state]
+    if heard:
+        client.hears(heard)
+    assert client.connection.state.name == state
+    return client
+
+
+CLIENT_INPUTS: dict[str, Callable[[Client], object]] = {
+    "WELCOME": lambda client: client.hears(WELCOME),
+    "PROMPT": lambda client: client.hears(PROMPT),
+    "HELLO": lambda client: client.hears(hello(b"Ada")),
+    "GOODBYE": lambda client: client.hears(GOODBYE),
+    "SORRY": lambda client: client.hears(TOO_SLOW),
+    "any other words": lambda client: client.hears(b"nonsense"),
+    "reply is due": lambda client: client.waits(50),
+    "told to shut down": lambda client: client.shuts_down(),
+    "the peer's EOF": lambda client: client.hears_eof(),
+    "linger is due": lambda client: client.waits(50),
+    "connection lost": lambda client: client.loses_connection(),
+}
+
+
+@pytest.mark.parametrize("what", CLIENT_INPUTS)
+@pytest.mark.parametrize("state", table("client"))
+def test_client(state: str, what: str) -> None:
+    """Whatever happens to a client leads where the table says, from every state [C1.1, C1.2, C1.3, C6.1]."""
+    client = client_in(
+        state,
+        reply_timeout=5 if what == "reply is due" else math.inf,
+        linger=4 if what == "linger is due" else 1000,
+    )
+    CLIENT_INPUTS[what](client)
+    assert client.connection.state.name == table("client")[state][what]
+
+
+@pytest.mark.parametrize(("role", "inputs"), [("server", SERVER_INPUTS), ("client", CLIENT_INPUTS)])
+def test_everything_is_made_to_happen(role: str, inputs: dict[str, object]) -> None:
+    """The two tests above leave out nothing that the tables know."""
+    assert all(list(row) == list(inputs) for row in table(role).values())
