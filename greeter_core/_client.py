@@ -140,13 +140,12 @@ class ClientConnection(Connection[ClientState, ClientEvent]):
             words.append((Input.WELCOME, WELCOME))
         if leads_to[Input.PROMPT].is_open:
             words.append((Input.PROMPT, PROMPT))
-        if leads_to[Input.HELLO].is_open and self._sent:
-            name = self._sent[0]
-            if name != EXIT:
-                words.append((Input.HELLO, hello(name)))
-            if self._framing is Framing.AUTO:
-                words.append((Input.HELLO, hello(name + LF)))
+        name = self._sent[0] if self._sent and leads_to[Input.HELLO].is_open else None
+        if name is not None and name != EXIT:
+            words.append((Input.HELLO, hello(name)))
         words.append((Input.GOODBYE, GOODBYE))
+        if name is not None and self._framing is Framing.AUTO:
+            words.append((Input.HELLO, hello(name + LF)))
         return words
 
     def _handle(self, what: Input, word: bytes) -> None:

@@ -30,11 +30,11 @@ def _size(_: object, attribute: "attrs.Attribute[int]", value: int) -> None:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and not math.isnan(value)
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _delay(_: object, attribute: "attrs.Attribute[float]", value: float) -> None:
-    if not (_is_number(value) and 0 <= value < math.inf):
+    if not (_is_number(value) and 0 <= value < math.inf):  # which NaN is not, either
         msg = f"{attribute.name} must be a finite number of seconds, 0 or more, not {value!r}"
         raise LocalProtocolError(msg)
 
