@@ -4,59 +4,53 @@ Beside it, in the same run, stands a loop that splits, formats and joins, name b
 and no limits. What both say is compared with what they should have said, after the clock has been read.
 """
 
+import functools
 import time
-from collections.abc import Callable, Sequence
-from typing import TypeAlias
-
-import attrs
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, TypeAlias
 
 from greeter_core import NamesReceived, ServerConnection, ServerEvent
 
+from .load import Measured
 from .servers import answer
 from .wire import PROMPT, WELCOME, exchange
 
 CHUNK_SIZE = 65536  # bytes; what Greeter reads at once
+SINGLES = 5000  # names, each in a chunk of its own
 
-Run: TypeAlias = tuple[int, list[bytes]]
-"""Nanoseconds of CPU time, and the output."""
+Answer: TypeAlias = Callable[[Sequence[bytes]], tuple[int, list[bytes]]]
+"""Answer chunks; return the nanoseconds of CPU time that this took, and the output."""
 
 
 class WrongOutputError(Exception):
     """The core, or the loop beside it, said something else than it should have."""
 
 
-@attrs.frozen(kw_only=True)
-class CoreMeasured:
-    """One measurement."""
-
-    core_ns: float  # per name, in chunks of 64 KiB
-    loop_ns: float
-    core_single_us: float  # per exchange of a single name
-    loop_single_us: float
-    count: int  # of names that were greeted and verified, by both together
+def in_chunks(run: Answer) -> Measured:
+    """Measure a stream of 65,536 lines of 13 bytes, cut into chunks: CPU in nanoseconds per name."""
+    chunks, reply = _chunks()
+    return Measured(cost=_verified(run, chunks, reply) / CHUNK_SIZE, count=CHUNK_SIZE)
 
 
-def measure(*, passes: int = 8, singles: int = 10_000) -> CoreMeasured:
-    """Measure `passes` streams of 65,536 names, cut into chunks, and one of `singles` names in a chunk each."""
-    lines, reply = exchange(0, CHUNK_SIZE)  # 13 chunks, most of which end within a name
-    chunks = [lines[at : at + CHUNK_SIZE] for at in range(0, len(lines), CHUNK_SIZE)]
-    core = loop = 0
-    for _ in range(passes):
-        core += _verified(_core, chunks, reply)
-        loop += _verified(_loop, chunks, reply)
-    names, replies = zip(*map(exchange, range(singles)), strict=True)
-    core_single = _verified(_core, names, b"".join(replies))
-    loop_single = _verified(_loop, names, b"".join(replies))
-    return CoreMeasured(
-        core_ns=core / passes / CHUNK_SIZE,
-        loop_ns=loop / passes / CHUNK_SIZE,
-        core_single_us=core_single / 1000 / singles,
-        loop_single_us=loop_single / 1000 / singles,
-        count=2 * (passes * CHUNK_SIZE + singles),
-    )
+def singly(run: Answer) -> Measured:
+    """Measure names that come one at a time: CPU in microseconds per exchange."""
+    lines, reply = _singles()
+    return Measured(cost=_verified(run, lines, reply) / 1000 / len(lines), count=len(lines))
 
 
-def _verified(run: Callable[[Sequence[bytes]], Run], chunks: Sequence[bytes], reply: bytes) -> int:
+@functools.cache
+def _chunks() -> tuple[Sequence[bytes], bytes]:
+    lines, reply = exchange(0, CHUNK_SIZE)  # that makes 13 chunks, most of which end within a name
+    return [lines[at : at + CHUNK_SIZE] for at in range(0, len(lines), CHUNK_SIZE)], reply
+
+
+@functools.cache
+def _singles() -> tuple[Sequence[bytes], bytes]:
+    lines, replies = zip(*map(exchange, range(SINGLES)), strict=True)
+    return lines, b"".join(replies)
+
+
+def _verified(run: Answer, chunks: Sequence[bytes], reply: bytes) -> int:
     spent, output = run(chunks)
     if b"".join(output) != reply:
         msg = f"{run.__name__} has not said what it should have said to {len(chunks)} chunks"
@@ -64,7 +58,7 @@ def _verified(run: Callable[[Sequence[bytes]], Run], chunks: Sequence[bytes], re
     return spent
 
 
-def _core(chunks: Sequence[bytes]) -> Run:
+def answer_with_core(chunks: Sequence[bytes]) -> tuple[int, list[bytes]]:
     """Do with each chunk what an adapter does."""
     connection = ServerConnection(now=0.0)
     connection.handle_timeout(1.0)
@@ -76,7 +70,7 @@ def _core(chunks: Sequence[bytes]) -> Run:
     events: list[ServerEvent] = []
     before = time.process_time_ns()
     for chunk in chunks:
-        now += 0.0001  # it moves on, so the deadline does
+        now += 0.0001  # it moves on, and the deadline with it
         connection.receive_data(chunk, now)
         output.append(connection.data_to_send())
         events += connection.events()
@@ -89,7 +83,8 @@ def _core(chunks: Sequence[bytes]) -> Run:
     return spent, output
 
 
-def _loop(chunks: Sequence[bytes]) -> Run:
+def answer_with_loop(chunks: Sequence[bytes]) -> tuple[int, list[bytes]]:
+    """Do with each chunk what the epoll loop does."""
     tail = b""
     output: list[bytes] = []
     before = time.process_time_ns()
@@ -97,3 +92,16 @@ def _loop(chunks: Sequence[bytes]) -> Run:
         reply, tail, _ = answer(tail + chunk)
         output.append(reply)
     return time.process_time_ns() - before, output
+
+
+CORE: Final[Mapping[str, Mapping[str, Callable[[], Measured]]]] = {
+    "core": {
+        "loop": functools.partial(in_chunks, answer_with_loop),
+        "core": functools.partial(in_chunks, answer_with_core),
+    },
+    "core, singly": {
+        "loop": functools.partial(singly, answer_with_loop),
+        "core": functools.partial(singly, answer_with_core),
+    },
+}
+"""What is measured, and for each what is compared with the first."""

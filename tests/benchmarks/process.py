@@ -6,7 +6,7 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -24,20 +24,18 @@ SERVERS: Final[Mapping[str, Sequence[str]]] = {
 """What to tell Python for each server. The first is the one that the others are compared with."""
 
 
-class ServerProcess:
-    """A running server."""
+class Process:
+    """What the kernel has booked for a process."""
 
-    def __init__(self, popen: subprocess.Popen[bytes]) -> None:
-        self._popen = popen
-        self._proc = Path("/proc", str(popen.pid))
+    def __init__(self, pid: int) -> None:
+        self._proc = Path("/proc", str(pid))
         self._has_schedstat = (self._proc / "schedstat").exists()
-        self._threads: dict[str, int] = {}  # nanoseconds; a thread that has ended keeps its last figure
-        self.port = self._wait_for_port()
+        self._threads: dict[str, Sequence[int]] = {}  # a thread that has ended keeps its last figures
 
     def cpu(self) -> int:
         """Return the CPU time that all threads have used so far, user and system, in nanoseconds.
 
-        The kernel books a thread's time when the thread goes to sleep. So this waits until the server has done what
+        The kernel books a thread's time when the thread goes to sleep. So this waits until the process has done what
         it still does after its last reply, which is when two readings in a row are the same.
         """
         give_up = time.monotonic() + PATIENCE
@@ -46,6 +44,10 @@ class ServerProcess:
             time.sleep(0.005)
             last, now = now, self._cpu()
         return now
+
+    def waited(self) -> int:
+        """Return how long all threads have waited so far for a CPU that others had, in nanoseconds; 0 if not known."""
+        return sum(waited for _, waited in self._schedstat())
 
     def memory(self) -> int:
         """Return the resident memory in KiB."""
@@ -59,13 +61,26 @@ class ServerProcess:
 
     def _cpu(self) -> int:
         if self._has_schedstat:
-            for task in (self._proc / "task").iterdir():
-                with contextlib.suppress(OSError):  # the thread has just ended
-                    self._threads[task.name] = int((task / "schedstat").read_text().split()[0])
-            return sum(self._threads.values())
+            return sum(ran for ran, _ in self._schedstat())
         # The same in ticks, of 10 ms as a rule. Spaces may come in the name of the program, which ends with ")".
         fields = (self._proc / "stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) * 1_000_000_000 // os.sysconf("SC_CLK_TCK")
+
+    def _schedstat(self) -> Iterable[Sequence[int]]:
+        """Return for each thread how long it ran, and how long it waited to run."""
+        for task in (self._proc / "task").iterdir():
+            with contextlib.suppress(OSError):  # the thread has just ended, or the kernel keeps no such statistics
+                self._threads[task.name] = [*map(int, (task / "schedstat").read_text().split()[:2])]
+        return self._threads.values()
+
+
+class ServerProcess(Process):
+    """A running server."""
+
+    def __init__(self, popen: subprocess.Popen[bytes]) -> None:
+        super().__init__(popen.pid)
+        self._popen = popen
+        self.port = self._wait_for_port()
 
     def _wait_for_port(self) -> int:
         """Return the port that the process listens on, as soon as it does.

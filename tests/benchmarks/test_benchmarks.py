@@ -7,12 +7,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from . import core
+from . import __main__ as main
 from . import load as loads
-from .__main__ import table
+from .__main__ import Turn, table
+from .core import CORE, WrongOutputError, answer_with_core, singly
 from .load import LOADS, Sizes, WrongReplyError
 from .process import SERVERS, ServerProcess, running
-from .wire import HOST, exchange
+from .wire import HOST
 
 TINY = Sizes(clients=3, exchanges=4, blocks=2, names=50, conversations=6, conversations_at_once=2, connections=300)
 COUNTS = {"ping-pong": 3 * 4, "in step": 3 * 4, "pipelined": 3 * 2 * 50, "churn": 6, "idle": 300}
@@ -90,31 +91,52 @@ def test_wrong_replies_are_not_measured(load: str, fault: str, monkeypatch: pyte
         measure()
 
 
-def test_core_is_verified_and_counted() -> None:
+@pytest.mark.parametrize(("load", "count"), [("core", 65536), ("core, singly", 5000)])
+def test_core_is_verified_and_counted(load: str, count: int) -> None:
     """The core and the loop beside it greet all names, in chunks and singly."""
-    measured = core.measure(passes=1, singles=10)
+    for measure in CORE[load].values():
+        measured = measure()
 
-    assert measured.count == 2 * (65536 + 10)
-    assert min(measured.core_ns, measured.loop_ns, measured.core_single_us, measured.loop_single_us) > 0
+        assert measured.count == count
+        assert measured.cost > 0
 
 
-def test_wrong_output_of_the_core_is_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wrong_output_of_the_core_is_not_measured() -> None:
     """Output that differs in a single byte is reported."""
-    monkeypatch.setattr(core, "exchange", lambda *numbers: (exchange(*numbers)[0], exchange(*numbers)[1][:-1] + b"!"))
-
-    with pytest.raises(core.WrongOutputError):
-        core.measure(passes=1, singles=10)
+    with pytest.raises(WrongOutputError):
+        singly(lambda chunks: (1, [*answer_with_core(chunks)[1], b"!"]))
 
 
-def test_table_shows_medians_spreads_ratios_and_aims() -> None:
-    """A line has the median and the spread of the figures, and of the ratios that are taken round by round."""
-    figures = {(load, name): [10.0, 40.0, 20.0] for load in LOADS for name in SERVERS}
-    figures |= {(load, name): [10.0, 40.0, 20.0] for load in ("core", "core, single") for name in ("loop", "core")}
-    figures["churn", "greeter"] = [20.0, 20.0, 30.0]
+@on_linux
+def test_collect_takes_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each load has so many turns in each round, with a figure for every server; memory is measured once a round."""
+    monkeypatch.setattr(main, "LOADS", {"churn": LOADS["churn"], "idle": LOADS["idle"]})
+    monkeypatch.setattr(main, "CORE", {"core, singly": CORE["core, singly"]})
 
-    lines = table(figures, TINY).splitlines()
+    figures = main.collect(TINY, rounds=1, turns=2)
 
-    title = lines.index("churn, connect - one name - exit: microseconds of CPU per conversation")
-    assert lines[title + 1].split() == ["epoll", "20.0", "(10.0", "-", "40.0)", "1.00", "(1.00", "-", "1.00)"]
-    assert lines[title + 2].split() == ["greeter", "20.0", "(20.0", "-", "30.0)", "1.50", "(0.500", "-", "2.00)"]
-    assert [line.partition("<=")[2] for line in lines if "<=" in line] == [" 2.2", " 0.6", " 60 ns"]
+    assert {load: len(turns) for load, turns in figures.items()} == {"churn": 2, "idle": 1, "core, singly": 2}
+    assert all({*turn.costs} == {*CORE.get(load, SERVERS)} for load, turns in figures.items() for turn in turns)
+    assert all(turn.waited >= 0 for turns in figures.values() for turn in turns)
+
+
+def test_table_is_of_the_quieter_half() -> None:
+    """The medians and spreads, of figures and of the ratios turn by turn, are those of the turns that waited least."""
+    turns = [
+        Turn({"epoll": 10.0, "greeter": 20.0, "asyncio": 40.0}, 0.02),
+        Turn({"epoll": 99.0, "greeter": 99.0, "asyncio": 99.0}, 0.40),
+        Turn({"epoll": 20.0, "greeter": 10.0, "asyncio": 40.0}, 0.00),
+        Turn({"epoll": 99.0, "greeter": 99.0, "asyncio": 99.0}, 0.40),
+        Turn({"epoll": 40.0, "greeter": 80.0, "asyncio": 40.0}, 0.04),
+    ]
+    core_turns = [Turn({"loop": 100.0, "core": 50.0}, 0.0)]
+
+    lines = table(dict.fromkeys(LOADS, turns) | dict.fromkeys(CORE, core_turns), TINY).splitlines()
+
+    title = lines.index("ping-pong, 3 clients: microseconds of CPU per greeting (waited: 2%)")
+    assert [" ".join(line.split()) for line in lines[title + 1 : title + 4]] == [
+        "epoll 20.0 (10.0 - 40.0) 1.00 (1.00 - 1.00)",
+        "greeter 20.0 (10.0 - 80.0) 2.00 (0.500 - 2.00) ratio <= 2.2",
+        "asyncio 40.0 (40.0 - 40.0) 2.00 (1.00 - 4.00)",
+    ]
+    assert " ".join(lines[-1].split()) == "core 50.0 (50.0 - 50.0) 0.500 (0.500 - 0.500)"

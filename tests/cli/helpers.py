@@ -23,6 +23,7 @@ ROOT = Path(__file__).parents[2]
 COMMAND = (sys.executable, "-m", "greeter_trio")
 HOST = "127.0.0.1"
 PATIENCE = 30.0  # seconds; far more than anything takes, so that a busy machine makes no test fail
+LESS_THAN_DEFAULT = 8.0  # seconds; what is over by then cannot have waited for the default --timeout, which is 10
 
 # The words are written out here, not imported: the tests have their own opinion of what is on the wire.
 WELCOME = b"Welcome!\n"
@@ -87,7 +88,11 @@ def in_shell(script: str) -> tuple[str, ...]:
 
 
 def run(
-    *arguments: str, stdin: bytes = b"", command: tuple[str, ...] = COMMAND, env: dict[str, str] | None = None
+    *arguments: str,
+    stdin: bytes = b"",
+    command: tuple[str, ...] = COMMAND,
+    env: dict[str, str] | None = None,
+    patience: float = PATIENCE,
 ) -> Completed:
     """Run the command to its end, with these bytes on standard input."""
     return subprocess.run(
@@ -96,7 +101,7 @@ def run(
         env=environment() if env is None else env,
         input=stdin,
         capture_output=True,
-        timeout=PATIENCE,
+        timeout=patience,
         check=False,
     )
 
@@ -107,9 +112,10 @@ def run_client(
     stdin: bytes = b"",
     command: tuple[str, ...] = COMMAND,
     env: dict[str, str] | None = None,
+    patience: float = PATIENCE,
 ) -> Completed:
     """Run the client to its end, against the server on this port."""
-    return run("client", "--port", str(port), *arguments, stdin=stdin, command=command, env=env)
+    return run("client", "--port", str(port), *arguments, stdin=stdin, command=command, env=env, patience=patience)
 
 
 def assert_one_complaint(done: Completed, status: int, *parts: str) -> None:

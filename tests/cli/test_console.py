@@ -18,6 +18,7 @@ from tests.cli.helpers import (
     ESCAPES,
     ESCAPES_SHOWN,
     GOODBYE,
+    LESS_THAN_DEFAULT,
     PATIENCE,
     PROMPT,
     SCRIPTS,
@@ -272,6 +273,7 @@ def test_server_never_answers() -> None:
 
     with scripted(server) as port, console(port, "--timeout", "0.3") as terminal:
         terminal.answer("Ada" + ENTER)
+        terminal.process.wait(LESS_THAN_DEFAULT)
         assert terminal.end(3).endswith("greeter: the server did not answer in time\n")
 
 

@@ -325,7 +325,7 @@ def test_long_names(port: int, end: bytes) -> None:
 def test_goodbye_survives_what_nobody_reads(port: int) -> None:
     """A client that goes on talking after exit, and reads late, still finds its Goodbye!."""
     with met(port) as peer:
-        peer.say(b"exit\n" + b"x" * 2_000_000)
+        peer.say(b"exit\n" + b"x" * 10_000_000)
         assert peer.hear_rest() == GOODBYE
 
 

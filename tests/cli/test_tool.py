@@ -19,6 +19,7 @@ from tests.cli.helpers import (
     ESCAPES_SHOWN,
     GOODBYE,
     HOST,
+    LESS_THAN_DEFAULT,
     PATIENCE,
     PROMPT,
     SCRIPTS,
@@ -426,7 +427,7 @@ def test_no_answer_to_connecting() -> None:
             waiting.settimeout(0)
             waiting.connect_ex(listener.getsockname())
         port = listener.getsockname()[1]
-        done = run_client(port, "--timeout", "0.3", "Ada")
+        done = run_client(port, "--timeout", "0.3", "Ada", patience=LESS_THAN_DEFAULT)
     if b"did not answer" in done.stderr:
         pytest.skip("this machine connects more than it has places for")
     assert_one_complaint(done, 3, f"cannot connect to 127.0.0.1 port {port}: no answer within 0.3 s")
@@ -506,7 +507,7 @@ def test_server_with_terminal_escapes(words: str) -> None:
 def test_server_that_never_speaks() -> None:
     """A server that accepts and says nothing is reported after --timeout; exit status 3."""
     with scripted(Peer.hear_rest) as port:
-        done = run_client(port, "--timeout", "0.3", "Ada")
+        done = run_client(port, "--timeout", "0.3", "Ada", patience=LESS_THAN_DEFAULT)
     assert_complaints(done, 3, ("did not answer in time",), ("not greeted: Ada",))
 
 
@@ -518,7 +519,7 @@ def test_server_that_falls_silent() -> None:
         peer.hear_rest()
 
     with scripted(server) as port:
-        done = run_client(port, "--timeout", "0.3", "Ada", "Bob", "Cleo")
+        done = run_client(port, "--timeout", "0.3", "Ada", "Bob", "Cleo", patience=LESS_THAN_DEFAULT)
     assert_complaints(done, 3, ("did not answer in time",), ("not greeted: Bob",), ("not greeted: Cleo",))
     assert done.stdout == hello("Ada")
 

@@ -1,7 +1,8 @@
 """What the tests of the Trio side share: the words, scripted peers, fake streams, and a log that can be waited for.
 
 Nothing here sleeps. Where time matters it is virtual: a test that asks for `autojump_clock` lives at second 0 and jumps
-from deadline to deadline. Where sockets are the subject they are real ones, over loopback. Every run is bounded.
+from deadline to deadline. Where sockets are the subject they are real ones, over loopback. Every run comes to an end:
+`conftest.py` sees to that.
 """
 
 import contextlib
@@ -12,10 +13,9 @@ import socket
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import attrs
-import pytest
 import trio
 import trio.testing
 
@@ -41,20 +41,6 @@ SETTLED = 0.05
 
 Connection: TypeAlias = ServerConnection | ClientConnection
 StreamPair: TypeAlias = tuple[trio.abc.HalfCloseableStream, trio.abc.HalfCloseableStream]
-
-
-def run_bounded(main: Callable[[], Awaitable[object]], *, clock: trio.abc.Clock | None, **options: Any) -> None:  # noqa: ANN401 - trio.run's own
-    """Run a test, and give up after a time that none takes: a fault is to be a failure, and never a hanging test."""
-
-    async def run() -> None:
-        with trio.fail_after(PATIENCE if clock is None else 1_000_000):
-            await main()
-
-    trio.run(run, clock=clock, **options)
-
-
-bounded = pytest.mark.trio(run=run_bounded)
-"""Stands in each module of asynchronous tests as its `pytestmark`."""
 
 
 def hello(name: bytes) -> bytes:

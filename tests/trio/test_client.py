@@ -20,14 +20,11 @@ from .helpers import (
     SETTLED,
     WELCOME,
     Peer,
-    bounded,
     hello,
     nothing_left_open,
     scripted,
     serving,
 )
-
-pytestmark = bounded
 
 Script = Callable[[Peer], Awaitable[None]]
 
@@ -489,6 +486,29 @@ async def test_greetings_that_nobody_waited_for_are_skipped() -> None:
         ]
 
 
+async def test_each_greet_waits_for_its_own_greeting(autojump_clock: MockClock) -> None:
+    """Though greetings for names that were given up are still to come, a `greet` returns when its own has come."""
+    autojump_clock.autojump_threshold = SETTLED
+    names = ["Ada", "Grace", "Edsger", "Barbara", "Katherine"]
+
+    async def play(peer: Peer) -> None:
+        await peer.say(WELCOME + PROMPT)
+        for name in names:
+            await peer.expect(name.encode() + b"\n")
+            await trio.sleep(1)
+            await peer.say(hello(name.encode()) + PROMPT)
+        await peer.expect(b"exit\n")
+        await peer.say(GOODBYE)
+        await peer.hear_all()
+
+    async with greeter_of(play) as greeter:
+        async with contextlib.aclosing(greeter.greet_all(names[:3])) as greetings:
+            await anext(greetings)
+        for number, name in enumerate(names[3:], 4):
+            await greeter.greet(name)
+            assert trio.current_time() == pytest.approx(number)
+
+
 async def test_a_greet_that_was_given_up_is_no_obstacle(autojump_clock: MockClock) -> None:
     """After a `greet` that was cancelled while it waited, the next one gets the right answer."""
     autojump_clock.autojump_threshold = SETTLED
@@ -639,6 +659,19 @@ async def test_many_tasks_may_greet_at_once() -> None:
     assert greetings == {
         number: [f"Hello {number} {turn}!" for turn in (0, 1, 2, 3, 4, "a", "b")] for number in range(100)
     }
+
+
+async def test_many_tasks_may_ask_for_much_at_once() -> None:
+    """Names of several tasks are never mixed up, though more is asked than can be sent at once."""
+
+    async def use(number: int) -> None:
+        for turn in range(20):
+            names = [f"{number} {turn} {index} {'x' * 900}" for index in range(100)]
+            assert [greeting async for greeting in greeter.greet_all(names)] == [f"Hello {name}!" for name in names]
+
+    async with serving() as service, open_greeter("127.0.0.1", service.port) as greeter, trio.open_nursery() as nursery:
+        for number in range(5):
+            nursery.start_soon(use, number)
 
 
 async def test_a_task_need_not_wait_for_another_ones_answer() -> None:

@@ -31,7 +31,6 @@ from .helpers import (
     WELCOME,
     Log,
     Peer,
-    bounded,
     connect,
     dialogue,
     hello,
@@ -39,8 +38,6 @@ from .helpers import (
     port_of,
     serving,
 )
-
-pytestmark = bounded
 
 AUTO = ServerConfig()
 RAW = ServerConfig(framing=Framing.RAW)
@@ -462,6 +459,23 @@ async def test_a_client_that_never_reads_costs_little_memory(autojump_clock: Moc
             tracemalloc.stop()
         await deaf.close()
     assert peak < 10_000_000
+
+
+async def test_a_conversation_that_is_over_is_forgotten(log: Log) -> None:
+    """A server that runs for long keeps nothing of the clients that it had."""
+
+    def count() -> int:
+        gc.collect()
+        return sum(isinstance(each, ServerConnection) for each in gc.get_objects())
+
+    before = count()
+    async with serving() as service:
+        for number in range(1, 21):
+            peer = await service.connect()
+            await peer.expect(WELCOME + PROMPT)
+            await leave(peer)
+            await log.line("is closed", number)
+        assert count() == before
 
 
 async def test_a_storm_of_faults_disturbs_nobody(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:

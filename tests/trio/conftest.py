@@ -1,0 +1,34 @@
+"""Every test of the Trio side comes to an end."""
+
+import inspect
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from .helpers import PATIENCE
+
+
+def run_bounded(
+    main: Callable[[], Awaitable[object]],
+    *,
+    clock: trio.abc.Clock | None,
+    **options: Any,  # noqa: ANN401 - they are those of `trio.run`
+) -> None:
+    """Run a test, and give up after a time that none takes: a fault is to be a failure, and not a test that hangs."""
+
+    async def run() -> None:
+        with trio.fail_after(PATIENCE if clock is None else 1_000_000):  # virtual seconds cost nothing
+            await main()
+
+    trio.run(run, clock=clock, **options)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Have pytest-trio run all asynchronous tests of this folder in that way."""
+    for item in items:
+        here = item.path.is_relative_to(Path(__file__).parent)
+        if here and isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.obj):
+            item.add_marker(pytest.mark.trio(run=run_bounded), append=False)
