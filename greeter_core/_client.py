@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Iterable, Sequence
 
-from ._config import ClientConfig, Framing
+from ._config import ClientConfig, Framing, check_config
 from ._connection import Connection
 from ._errors import LocalProtocolError
 from ._events import (
@@ -41,6 +41,7 @@ class ClientConnection(Connection[ClientState, ClientEvent]):
     """
 
     def __init__(self, config: ClientConfig = ClientConfig(), *, now: float) -> None:  # noqa: B008 - it is frozen
+        check_config(config, ClientConfig)
         super().__init__(ClientState.CONNECTED, CLIENT_TRANSITIONS, config.linger, now)
         self._config = config
         self._framing = config.framing
@@ -69,11 +70,13 @@ class ClientConnection(Connection[ClientState, ClientEvent]):
 
     def send_names(self, names: Iterable[bytes], now: float) -> None:
         """Ask for names to be greeted, in this order: all of them, or none if one is wrong."""
-        words = [_checked_name(name) for name in names]
-        self._advance(now)
-        if self._exit_asked or not self._state.is_open:
-            msg = f"names cannot be sent after {'exit' if self._exit_asked else 'the end of the conversation'}"
+        if isinstance(names, (bytes, bytearray, str)):
+            msg = f"names must be several names, not one: {names[:64]!r}; send_name takes one"
             raise LocalProtocolError(msg)
+        words = [_checked_name(name) for name in names]
+        self._check_that_names_may_come()
+        self._advance(now)
+        self._check_that_names_may_come()
         self._ask(words)
 
     def send_exit(self, now: float) -> None:
@@ -162,7 +165,7 @@ class ClientConnection(Connection[ClientState, ClientEvent]):
                 self._close(what, EndReason.EXIT if answers_exit else EndReason.SHUTDOWN, self._now)
                 return
             case _:
-                self._events.append(Refused(message=word[:-1]))
+                self._events.append(Refused(word[:-1]))
                 self._close(what, EndReason.REFUSED, self._now)
                 return
         self._move(what)
@@ -179,6 +182,15 @@ class ClientConnection(Connection[ClientState, ClientEvent]):
             self._events.append(Greeted(name))
 
     # What is sent
+
+    def _check_that_names_may_come(self) -> None:
+        if not self._state.is_open:
+            msg = "names cannot be sent after the end of the conversation"
+        elif self._exit_asked:
+            msg = "names cannot be sent after exit"
+        else:
+            return
+        raise LocalProtocolError(msg)
 
     def _ask(self, words: list[bytes]) -> None:
         self._waiting.extend(words)

@@ -73,3 +73,10 @@ class ClientConfig:
     """How long an awaited word may take; more than 0, `math.inf` for ever (C5)."""
     linger: float = attrs.field(default=2.0, validator=_delay)
     """How long a closing client waits for the server's end of the stream; 0 or more (C6)."""
+
+
+def check_config(config: object, kind: type) -> None:
+    """Raise `LocalProtocolError` unless this is a configuration of that kind."""
+    if not isinstance(config, kind):
+        msg = f"config must be a {kind.__name__}, not {config!r}"
+        raise LocalProtocolError(msg)

@@ -110,7 +110,7 @@ class Connection(ABC, Generic[StateT, EventT]):
 
     @property
     def finished(self) -> bool:
-        """Whether the conversation is over in both directions and all output is taken: close the transport."""
+        """Whether nothing more will happen, and all output is taken: close the transport."""
         return self._state.is_ended and not self._output and not self._eof_owed
 
     # The machinery.

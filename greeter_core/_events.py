@@ -87,14 +87,18 @@ class EOFReceived:
     """The client ended its stream: no more names will come."""
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen
 class Refused:
     """The server said SORRY, and the conversation is ending."""
 
-    message: bytes
+    reason: Refusal | bytes
+    """Why: for the server a `Refusal`; for the client, who is told in words only, these words."""
+    message: bytes = attrs.field()
     """The server's words, without the LF."""
-    reason: Refusal | None = None
-    """Why, for the server; None for the client, which has only the words."""
+
+    @message.default
+    def _words(self) -> bytes:
+        return self.reason if isinstance(self.reason, bytes) else b""
 
 
 @attrs.frozen

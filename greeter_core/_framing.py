@@ -11,19 +11,19 @@ Cut = tuple[bytes, Input | None]
 class Framer:
     """Finds the names in what arrives, whole blocks of them at a time."""
 
-    __slots__ = ("_configured", "_max_name_size", "framing", "tail")
+    __slots__ = ("_configured", "_max_name_size", "_tail", "framing")
 
     def __init__(self, framing: Framing, max_name_size: int) -> None:
         self._configured = framing
         self._max_name_size = max_name_size
         self.framing = framing
-        self.tail = b""  # what no terminator has ended yet: at most max_name_size + 1 bytes
+        self._tail = b""  # what no terminator has ended yet: at most max_name_size + 1 bytes
 
     def feed(self, data: bytes) -> Cut:
         """Take one arrival; return the names that it completes."""
-        data = self.tail + data
+        data = self._tail + data
         end = data.rfind(LF) + 1
-        block, self.tail = data[:end], data[end:]
+        block, self._tail = data[:end], data[end:]
         if block and self._configured is Framing.AUTO:
             self.framing = Framing.LINES
         if CR in block:
@@ -31,7 +31,7 @@ class Framer:
         if self.framing is Framing.RAW:
             return self._cut(block + self._take_tail())
         block, ending = self._cut(block)
-        if ending is None and len(self.tail) > self._max_name_size + self.tail.endswith(CR):
+        if ending is None and len(self._tail) > self._max_name_size + self._tail.endswith(CR):
             ending = Input.TOO_LONG
         return block, ending
 
@@ -39,8 +39,17 @@ class Framer:
         """Take the tail for a name, though nothing ended it; return it if there is one."""
         return self._cut(self._take_tail())
 
+    def guess_raw(self) -> Cut:
+        """Take the end of an arrival for the end of a name from now on; return the tail, which is one."""
+        self.framing = Framing.RAW
+        return self.end_tail()
+
+    def clear(self) -> None:
+        """Forget the tail."""
+        self._tail = b""
+
     def _take_tail(self) -> bytes:
-        tail, self.tail = self.tail, b""
+        tail, self._tail = self._tail, b""
         return tail and tail + LF
 
     def _cut(self, block: bytes) -> Cut:

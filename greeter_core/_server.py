@@ -1,6 +1,6 @@
 """The server's side of the conversation (PROTOCOL.md, S)."""
 
-from ._config import Framing, ServerConfig
+from ._config import Framing, ServerConfig, check_config
 from ._connection import Connection
 from ._events import EndReason, EOFReceived, ExitReceived, Names, NamesReceived, Refusal, Refused, ServerEvent
 from ._framing import Framer
@@ -17,6 +17,7 @@ class ServerConnection(Connection[ServerState, ServerEvent]):
     """
 
     def __init__(self, config: ServerConfig = ServerConfig(), *, now: float) -> None:  # noqa: B008 - it is frozen
+        check_config(config, ServerConfig)
         super().__init__(ServerState.OPEN, SERVER_TRANSITIONS, config.linger, now)
         self._config = config
         self._framer = Framer(config.framing, config.max_name_size)
@@ -56,8 +57,7 @@ class ServerConnection(Connection[ServerState, ServerEvent]):
             case Timer.PACE:
                 self._output.append(PROMPT)
             case Timer.QUIET:
-                self._framer.framing = Framing.RAW
-                self._answer(*self._framer.end_tail(), when)
+                self._answer(*self._framer.guess_raw(), when)
             case _:
                 self._refuse(Input.IDLE, Refusal.IDLE, "no name came in time", when)
 
@@ -101,12 +101,12 @@ class ServerConnection(Connection[ServerState, ServerEvent]):
         return names
 
     def _close(self, what: Input, reason: EndReason, when: float) -> None:
-        self._framer.tail = b""
+        self._framer.clear()
         super()._close(what, reason, when)
 
     def _refuse(self, what: Input, reason: Refusal, words: str, when: float) -> None:
         word = sorry(words)
-        self._events.append(Refused(message=word[:-1], reason=reason))
+        self._events.append(Refused(reason, word[:-1]))
         self._say(word)
         self._close(what, EndReason.REFUSED, when)
 

@@ -1,8 +1,8 @@
 """Greeter over Trio: a server, a client and a command line around the protocol of `greeter_core`."""
 
 from ._client import Greeter, open_greeter
-from ._drive import drive
+from ._drive import Driver, drive
 from ._errors import ConversationFailed
 from ._server import serve_greeter
 
-__all__ = ["ConversationFailed", "Greeter", "drive", "open_greeter", "serve_greeter"]
+__all__ = ["ConversationFailed", "Driver", "Greeter", "drive", "open_greeter", "serve_greeter"]

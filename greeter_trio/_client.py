@@ -6,8 +6,7 @@ has nothing to cancel.
 """
 
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
-from functools import partial
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 
 import trio
 
@@ -15,7 +14,6 @@ from greeter_core import (
     ClientConfig,
     ClientConnection,
     ClientEvent,
-    EndReason,
     Greeted,
     LocalProtocolError,
     NameRequested,
@@ -63,26 +61,25 @@ class Greeter:
 
     async def greet(self, name: str) -> str:
         """Return the server's greeting of one name: `Hello <name>!`. Raises `ConversationFailed` if none comes."""
-        async with contextlib.aclosing(self.greet_all([name])) as greetings:
-            return await anext(greetings)
+        return await anext(self.greet_all([name]))
 
-    async def greet_all(self, names: Iterable[str]) -> AsyncGenerator[str, None]:
-        """Ask for many names at once, and yield their greetings as they come, in order.
+    def greet_all(self, names: Iterable[str]) -> AsyncIterator[str]:
+        """Ask for many names at once, and return an iterator over their greetings, which come in order.
 
-        The names are pipelined if the server understands that. Raises `ConversationFailed` where a greeting does not
-        come; those that came before it have been yielded.
+        The names are pipelined if the server understands that. The iterator raises `ConversationFailed` where a
+        greeting does not come, after all those that came. Greetings that nobody waits for are forgotten.
         """
+        if isinstance(names, str):
+            msg = f"names must be several names, not one: {names!r}; greet takes one"
+            raise LocalProtocolError(msg)
         names = list(names)
         words = [_encoded(name) for name in names]
-        enough = self._asked
+        first = self._asked + 1
         if self._connection.state.is_open:
             self._connection.send_names(words, self._driver.now())
             self._asked += len(words)
             self._driver.wake()  # if another task waits there
-        for name in names:
-            enough += 1
-            await self._wait_until(partial(self._has_greeted, enough))
-            yield f"Hello {name}!"
+        return _Greetings(enumerate(names, first), self._wait_for)
 
     async def _open(self) -> None:
         await self._wait_until(lambda: self._ready)
@@ -90,22 +87,27 @@ class Greeter:
     async def _leave(self) -> None:
         if self._ending.reason is None:  # otherwise the caller knows already
             self._connection.send_exit(self._driver.now())
-            await self._driver.run()
-            if self._ending.reason not in (EndReason.EXIT, EndReason.SHUTDOWN):
+            self._driver.wake()
+            async with self._driving:
+                await self._driver.run()
+            if not self._ending.well:
                 raise self._ending.failure()
 
-    def _has_greeted(self, number: int) -> bool:
-        return self._greeted >= number
+    async def _wait_for(self, number: int) -> None:
+        """Wait until so many names were greeted, since the beginning."""
+        await self._wait_until(lambda: self._greeted >= number)
 
     async def _wait_until(self, done: Callable[[], bool]) -> None:
-        if not done():
-            async with self._driving:
-                await self._driver.run(done)
+        if done():
+            await trio.lowlevel.checkpoint()
+            return
+        async with self._driving:
+            await self._driver.run(done)
         if not done():
             raise self._ending.failure()
 
     def _handle(self, event: ClientEvent) -> None:
-        self._ending.note(event)
+        self._ending.note(event, self._driver.failure)
         match event:
             case NameRequested():
                 self._ready = True
@@ -113,7 +115,27 @@ class Greeter:
                 self._greeted += 1
 
 
+class _Greetings:
+    """The greetings of names, which are numbered as their greeter asked for them."""
+
+    def __init__(self, names: Iterator[tuple[int, str]], wait_for: Callable[[int], Awaitable[None]]) -> None:
+        self._names = names
+        self._wait_for = wait_for
+
+    def __aiter__(self) -> "_Greetings":
+        return self
+
+    async def __anext__(self) -> str:
+        for number, name in self._names:
+            await self._wait_for(number)
+            return f"Hello {name}!"
+        raise StopAsyncIteration
+
+
 def _encoded(name: str) -> bytes:
+    if name == "exit":
+        msg = "exit is not a name: it ends the conversation, as leaving the block does"
+        raise LocalProtocolError(msg)
     try:
         return name.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError as exc:

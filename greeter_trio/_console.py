@@ -19,7 +19,6 @@ from greeter_core import (
     ClientConnection,
     ClientEvent,
     ConversationEnded,
-    EndReason,
     GoodbyeReceived,
     Greeted,
     LocalProtocolError,
@@ -59,7 +58,7 @@ class _Console:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._drive)
                 async for event in self._events:
-                    ending.note(event)
+                    ending.note(event, self._driver.failure)
                     match event:
                         case Welcomed():
                             self._show("Welcome!")
@@ -75,7 +74,7 @@ class _Console:
                             self._leave_prompt()
         finally:
             self._leave_prompt()  # at Ctrl-C the cursor is still there
-        if ending.reason in (EndReason.EXIT, EndReason.SHUTDOWN):
+        if ending.well:
             return self._status
         complain(ending.message)
         return ending.status

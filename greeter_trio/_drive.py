@@ -36,16 +36,21 @@ _BROKEN = (trio.BrokenResourceError, trio.ClosedResourceError)
 async def drive(connection: ServerConnection | ClientConnection, stream: trio.abc.Stream) -> None:
     """Have the conversation of `connection` over `stream`, to its end, and close the stream.
 
-    The stream can be any of Trio's. One that cannot be half-closed (TLS) is closed where others are half-closed. The
-    connection's events are left for the caller to take. What the peer or the network does wrong raises nothing: the
-    last event, `ConversationEnded`, says why the conversation ended.
+    The connection must have been made with `now=trio.current_time()`. The stream can be any of Trio's; one that cannot
+    be half-closed (TLS) is closed where others are half-closed. The connection's events wait for the caller to take
+    them, all of them; `Driver` hands them out as they happen. What the peer or the network does wrong raises nothing:
+    the last event, `ConversationEnded`, says why the conversation ended.
     """
     async with stream:
         await Driver(connection, stream).run()
 
 
 class Driver:
-    """What `drive` does, for a caller who wants events as they happen, gives inputs of its own, or stops half-way."""
+    """What `drive` does, for a caller who wants events as they happen, gives inputs of its own, or stops half-way.
+
+    `handle_event` is called with each event, and must not wait. Whoever gives the connection an input (`shutdown`,
+    `send_name`) does so with the driver's `now()`, and then calls `wake`.
+    """
 
     def __init__(
         self,
@@ -61,6 +66,8 @@ class Driver:
         self._waiting = trio.CancelScope()
         self._lag = 0.0  # how many seconds the connection's clock is behind Trio's
         self._stopped_at: float | None = trio.current_time()  # None while it runs
+        self.failure = ""
+        """What broke the connection, if anything did, for a person."""
 
     def now(self) -> float:
         """Return the time for the connection's inputs, in seconds."""
@@ -105,8 +112,8 @@ class Driver:
                     if connection.deadline < deadline:
                         deadline = connection.deadline
                         self._waiting.deadline = deadline + self._lag
-            except _BROKEN:
-                self._lose()
+            except _BROKEN as exc:
+                self._lose(exc)
         connection.handle_timeout(self.now())
         self._report()
 
@@ -128,26 +135,29 @@ class Driver:
         if self._unsent:
             try:
                 self._unsent = send_at_once(self._stream, self._unsent)
-            except _BROKEN:
-                self._lose()
+            except _BROKEN as exc:
+                self._lose(exc)
 
     async def _send(self, data: bytes) -> None:
         """Send with patience; the client reads on meanwhile."""
-        self._sending, sent = True, False
+        self._sending = True
+        lost_by: Exception | None = TimeoutError(f"the peer took nothing for {SEND_TIMEOUT:g} s")
         try:
             async with trio.open_nursery() as nursery:
                 if isinstance(self._connection, ClientConnection):
                     nursery.start_soon(self._read_on, nursery.cancel_scope)
-                with contextlib.suppress(*_BROKEN):
+                try:
                     for start in range(0, len(data), _SLICE):
                         nursery.cancel_scope.deadline = trio.current_time() + SEND_TIMEOUT
                         await self._stream.send_all(data[start : start + _SLICE])
-                    sent = True
+                    lost_by = None
+                except _BROKEN as exc:
+                    lost_by = exc
                 nursery.cancel_scope.cancel()
         finally:
             self._sending = False
-            if not sent:
-                self._lose()
+            if lost_by:
+                self._lose(lost_by)
 
     async def _read_on(self, sending: trio.CancelScope) -> None:
         while self._connection.state.is_open:
@@ -159,9 +169,12 @@ class Driver:
             if isinstance(self._stream, trio.abc.HalfCloseableStream):
                 await self._stream.send_eof()
             else:
-                await self._stream.aclose()
+                with trio.move_on_after(SEND_TIMEOUT):  # TLS has a last word of its own
+                    await self._stream.aclose()
 
-    def _lose(self) -> None:
+    def _lose(self, exc: Exception) -> None:
+        if self._connection.state.is_open:
+            self.failure = getattr(exc.__cause__, "strerror", None) or str(exc)
         self._unsent = b""
         self._connection.connection_lost()
         self._report()

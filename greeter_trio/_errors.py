@@ -21,17 +21,17 @@ class ExitStatus(enum.IntEnum):
 
 
 class ConversationFailed(Exception):
-    """The conversation ended before all names were greeted."""
+    """The conversation ended before all names were greeted, or not in good order."""
 
-    reason: EndReason
-    """Why it ended."""
-    unanswered: Sequence[bytes]
-    """The names that were asked and not greeted, in order."""
-
-    def __init__(self, message: str, reason: EndReason, unanswered: Sequence[bytes]) -> None:
-        super().__init__(message)
+    def __init__(self, message: str, reason: EndReason, unanswered: Sequence[str] = ()) -> None:
+        super().__init__(message, reason, unanswered)
         self.reason = reason
+        """Why it ended."""
         self.unanswered = unanswered
+        """The names that were asked and not greeted, in order."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 _MESSAGES = {
@@ -53,7 +53,8 @@ class Ending:
     message: str = ""
     """What happened, for a person."""
 
-    def note(self, event: ClientEvent) -> None:
+    def note(self, event: ClientEvent, failure: str = "") -> None:
+        """Take note of an event; `failure` is what broke the connection, if anything did."""
         match event:
             case Refused(message=message):
                 self.message = f"the server refused: {printable(message)}"
@@ -63,7 +64,12 @@ class Ending:
             case ConversationEnded(reason, unanswered):
                 self.reason = reason
                 self.unanswered = unanswered
-                self.message = self.message or _MESSAGES[reason]
+                self.message = self.message or _MESSAGES[reason] + (f" ({failure})" if failure else "")
+
+    @property
+    def well(self) -> bool:
+        """Whether it ended with GOODBYE, if perhaps by the server's wish and with names unanswered."""
+        return self.reason in (EndReason.EXIT, EndReason.SHUTDOWN)
 
     @property
     def status(self) -> ExitStatus:
@@ -77,5 +83,6 @@ class Ending:
                 return ExitStatus.FAILED
 
     def failure(self) -> ConversationFailed:
-        """Return the exception for a caller who wanted more."""
-        return ConversationFailed(self.message, self.reason or EndReason.CONNECTION_LOST, self.unanswered)
+        """Return the exception for a caller who did not get what it wanted."""
+        names = tuple(name.decode("utf-8", "surrogateescape") for name in self.unanswered)
+        return ConversationFailed(self.message, self.reason or EndReason.CONNECTION_LOST, names)

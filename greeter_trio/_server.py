@@ -7,10 +7,11 @@ Who cancels whom, and what each failure does:
   cancels what is left after `GRACE` seconds. Cancelling `serve_greeter` itself cancels all of them at once.
 * A conversation closes its stream, and an acceptor its listener, whatever happens.
 * A conversation that fails, by the peer's fault or by a bug, costs its own connection and one entry in the log.
-* An accept that fails is tried again a little later: the errors it can have (no descriptors left, a connection that
-  was reset in the backlog) say nothing about the listener.
+* An accept that fails for want of resources, or because the connection is gone already, is tried again a little later.
+  Any other error of it is a bug, and ends the server.
 """
 
+import errno
 import logging
 from typing import NoReturn
 
@@ -29,8 +30,9 @@ from greeter_core import (
 from ._drive import Driver
 from ._text import address, counted, printable
 
-GRACE = 15.0  # seconds that conversations have left after `shutdown`
+GRACE = 5.0  # seconds that conversations have left after `shutdown`
 ACCEPT_PAUSE = 0.1  # seconds after an accept that failed
+_PASSING = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.ECONNABORTED}
 
 logger = logging.getLogger("greeter_trio")
 
@@ -38,7 +40,6 @@ _WHY = {
     EndReason.EXIT: "the client said exit",
     EndReason.SHUTDOWN: "the server is shutting down",
     EndReason.EOF: "the client ended it",
-    EndReason.CONNECTION_LOST: "the connection was lost",
 }
 
 
@@ -56,7 +57,7 @@ async def serve_greeter(
     one, which `listeners[0].socket.getsockname()` tells. `host` None means all interfaces.
 
     When `shutdown` is set nobody is accepted any more, every client is told GOODBYE, and the call returns when all
-    conversations are over, after 15 seconds at the latest. Raises OSError where it cannot listen. It logs to the
+    conversations are over, after 5 seconds at the latest. Raises OSError where it cannot listen. It logs to the
     standard logger `greeter_trio`.
     """
     if shutdown is None:
@@ -84,6 +85,8 @@ async def _accept(
             try:
                 stream = await listener.accept()
             except OSError as exc:
+                if exc.errno not in _PASSING:
+                    raise
                 logger.warning("Accepting a connection failed: %s", exc)
                 await trio.sleep(ACCEPT_PAUSE)
             else:
@@ -97,7 +100,7 @@ class _Conversation:
         try:
             self._peer = address(accepted.socket.getpeername())
         except OSError:  # it has reset the connection already
-            self._peer = "nobody any more"
+            self._peer = "an unknown address"
         self._since = trio.current_time()
         self._stream = accepted
         self._connection = ServerConnection(config, now=self._since)
@@ -129,6 +132,8 @@ class _Conversation:
             case NamesReceived(names):
                 self._names += len(names)
             case Refused(message=message):
-                self._why = f"the server said {printable(message)!r}"
+                self._why = f'the server said "{printable(message)}"'
+            case ConversationEnded(EndReason.CONNECTION_LOST):
+                self._why = f"the connection was lost ({self._driver.failure})"
             case ConversationEnded(reason) if reason in _WHY:
                 self._why = _WHY[reason]

@@ -17,7 +17,7 @@ from contextlib import suppress
 
 import trio
 
-from greeter_core import ClientConfig, ClientConnection, ClientEvent, Greeted, LocalProtocolError
+from greeter_core import ClientConfig, ClientConnection, ClientEvent, EndReason, Greeted, LocalProtocolError
 
 from ._drive import Driver
 from ._errors import Ending, ExitStatus
@@ -72,7 +72,7 @@ class _Tool:
             except OSError as exc:
                 self._fail(f"cannot write to standard output: {exc.strerror}")
                 nursery.cancel_scope.cancel()
-        if self._ending.status is not ExitStatus.DONE and self._ending.reason:
+        if self._ending.reason not in (None, EndReason.EXIT):
             self._fail(self._ending.message)
             for name in self._ending.unanswered:
                 complain(f"not greeted: {printable(name)}")
@@ -85,7 +85,7 @@ class _Tool:
         self._greet.close()
 
     def _handle(self, event: ClientEvent) -> None:
-        self._ending.note(event)
+        self._ending.note(event, self._driver.failure)
         if isinstance(event, Greeted):
             self._greet.send_nowait(event.name)
 

@@ -59,11 +59,11 @@ def test_log_says_why_a_connection_is_closed() -> None:
             assert peer.hear_rest() == b""
         server.log.expect(b"is closed: the client ended it; 1 name in ")
         met(server.port).reset()
-        server.log.expect(b"is closed: the connection was lost; 0 names in ")
+        server.log.expect(b"is closed: the connection was lost (Connection reset by peer); 0 names in ")
         with met(server.port) as peer:
             peer.say(b"x" * 1025)
             assert peer.hear_rest() == b"Sorry, names are limited to 1024 bytes.\n"
-        server.log.expect(b"is closed: the server said 'Sorry, names are limited to 1024 bytes.'; 0 names in ")
+        server.log.expect(b'is closed: the server said "Sorry, names are limited to 1024 bytes."; 0 names in ')
 
 
 def test_standard_output_stays_empty() -> None:
@@ -275,7 +275,7 @@ def test_idle_timeout() -> None:
     with serving("--idle-timeout", "0.2") as server:
         with met(server.port) as silent:
             assert silent.hear_rest() == b"Sorry, no name came in time.\n"
-        server.log.expect(b"is closed: the server said 'Sorry, no name came in time.'; 0 names in ")
+        server.log.expect(b'is closed: the server said "Sorry, no name came in time."; 0 names in ')
 
 
 def test_framing_lines() -> None:
@@ -338,7 +338,7 @@ def test_peer_that_resets() -> None:
         peer.say(b"name\n" * 50_000)
         peer.reset()
         for _ in range(3):
-            server.log.expect(b"is closed: the connection was lost; ")
+            server.log.expect(b"is closed: the connection was lost (")
         other.say(b"exit\n")
         assert other.hear_rest() == GOODBYE
 

@@ -96,7 +96,7 @@ def test_last_words(framing: Framing, boundary: str, last_word: bytes) -> None:
         told = len(client.events)
         assert client.hears(last_word + rest, at=1) == b""
         client.hears(b"more nonsense", at=2)
-        event = GoodbyeReceived() if last_word == GOODBYE else Refused(message=TOO_SLOW[:-1])
+        event = GoodbyeReceived() if last_word == GOODBYE else Refused(TOO_SLOW[:-1])
         assert client.events[told:] == [event]
         assert client.eofs == [1]
         assert client.connection.state.name == "CLOSING"
@@ -212,7 +212,7 @@ def test_size_of_sorry(case: str) -> None:
         for piece in pieces:
             assert client.end is None
             client.hears(piece)
-        assert client.events[-1] == Refused(message=line[:-1])
+        assert client.events[-1] == Refused(line[:-1])
     client = expecting(case)
     client.hears(line[:-1])
     assert client.connection.state.is_open

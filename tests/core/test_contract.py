@@ -117,7 +117,8 @@ WRONG += [
         (lambda c: c.send_name(b"two\nlines", 0), "two"),
         (lambda c: c.send_name(b"exit", 0), "send_exit"),
         (lambda c: c.send_names([b"Bob", b"Eve\r"], 0), "Eve"),
-        (lambda c: c.send_names(b"Bob", 0), "bytes, not int"),
+        (lambda c: c.send_names(b"Bob", 0), "send_name takes one"),
+        (lambda c: c.send_names("Bob", 0), "send_name takes one"),
         *((lambda c, now=now: c.send_name(b"Bob", now), repr(now)) for now in NOT_NOW),
         *((lambda c, now=now: c.send_names([b"Bob"], now), repr(now)) for now in NOT_NOW),
         *((lambda c, now=now: c.send_exit(now), repr(now)) for now in NOT_NOW),
@@ -407,7 +408,8 @@ def follow(connection: ServerConnection | ClientConnection, script: Script) -> N
         over = connection.state.name == "ENDED"
         assert ended == connection.finished == over
         assert (connection.deadline == math.inf) >= over
-        assert connection.deadline >= step[0], "what was due before is done"
+        refused = step[1][0] == "name"  # perhaps: then no time has passed, either
+        assert connection.deadline >= step[0] or refused, "what was due before is done"
 
 
 junk = st.lists(
@@ -470,8 +472,8 @@ def describe(event: ServerEvent | ClientEvent) -> object:
     match event:
         case NamesReceived(names):
             return tuple(names)
-        case Refused(message=message, reason=reason):
-            return message, reason
+        case Refused(reason, message):
+            return reason, message
         case Greeted(name):
             return name
         case ProtocolViolated(expected, received):
@@ -486,7 +488,7 @@ EVENTS: dict[type, tuple[ServerEvent | ClientEvent, object]] = {
     NamesReceived: (NamesReceived((b"Ada",)), (b"Ada",)),
     ExitReceived: (ExitReceived(), ExitReceived),
     EOFReceived: (EOFReceived(), EOFReceived),
-    Refused: (Refused(message=b"Sorry, x.", reason=Refusal.IDLE), (b"Sorry, x.", Refusal.IDLE)),
+    Refused: (Refused(Refusal.IDLE, b"Sorry, x."), (Refusal.IDLE, b"Sorry, x.")),
     Welcomed: (Welcomed(), Welcomed),
     NameRequested: (NameRequested(), NameRequested),
     Greeted: (Greeted(b"Ada"), b"Ada"),
@@ -520,9 +522,10 @@ def test_events_are_frozen(event: ServerEvent | ClientEvent) -> None:
 
 
 def test_reports_of_the_end() -> None:
-    """A server's end has no unanswered names, and a client's refusal only the server's words."""
+    """A server's end has no unanswered names; a client's refusal has only the server's words, for both its fields."""
     assert ConversationEnded(EndReason.EOF).unanswered == ()
-    assert Refused(message=b"x").reason is None
+    assert Refused(b"x") == Refused(b"x", b"x")
+    assert Refused(Refusal.IDLE).message == b""
 
 
 def names_of(data: bytes) -> Sequence[bytes]:
@@ -593,3 +596,23 @@ def test_states() -> None:
         assert state.is_ended == (state.name == "ENDED")
         assert state.is_open == (state.name not in ("CLOSING", "ENDED"))
     assert len({*ServerState, *ClientState}) == 9
+
+
+@pytest.mark.parametrize("connection", [ServerConnection, ClientConnection])
+def test_wrong_config(connection: Callable[..., object]) -> None:
+    """A configuration of another kind is refused, by the name of the right one [E2]."""
+    wrong = ClientConfig() if connection is ServerConnection else ServerConfig()
+    configs: list[object] = [{}, None, wrong]
+    for config in configs:
+        with pytest.raises(LocalProtocolError, match=r"config must be a (Server|Client)Config, not "):
+            connection(config, now=0)
+
+
+def test_time_stands_still_for_a_name_after_exit() -> None:
+    """A name that comes after `exit` is refused before any time passes [C2.2, E2]."""
+    client = ClientConnection(ClientConfig(reply_timeout=1), now=0)
+    client.send_exit(0)
+    with pytest.raises(LocalProtocolError, match="after exit"):
+        client.send_name(b"Ada", 50)
+    assert client.deadline == 1
+    assert client.events() == []

@@ -135,7 +135,7 @@ def test_idle_client_is_refused() -> None:
     pair.asks([b"Ada", b"Bob"], exits=False)
     pair.runs()
     assert greeted(pair) == [b"Ada", b"Bob"]
-    assert Refused(message=b"Sorry, no name came in time.") in pair.client.events
+    assert Refused(b"Sorry, no name came in time.") in pair.client.events
     assert (pair.client.end, pair.server.end) == (EndReason.REFUSED, EndReason.REFUSED)
 
 

@@ -425,7 +425,7 @@ def test_the_limit_without_terminator(limit: int) -> None:
     server.waits(9)
     assert server.hears(b"x" * (limit + 1)) == too_long(limit)
     message = b"Sorry, names are limited to %d bytes." % limit
-    assert server.events[1:] == [Refused(message=message, reason=Refusal.NAME_TOO_LONG)]
+    assert server.events[1:] == [Refused(Refusal.NAME_TOO_LONG, message)]
 
 
 @pytest.mark.parametrize("place", range(4))
@@ -679,7 +679,7 @@ def test_idle_after_open(framing: Framing) -> None:
     assert server.connection.state is ServerState.OPEN
     server.waits(100)
     assert server.said == [(100, TOO_SLOW), (100, EOF)]
-    assert server.events == [Refused(message=TOO_SLOW[:-1], reason=Refusal.IDLE)]
+    assert server.events == [Refused(Refusal.IDLE, TOO_SLOW[:-1])]
 
 
 @pytest.mark.parametrize("framing", BOTH)

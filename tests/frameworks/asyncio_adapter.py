@@ -7,6 +7,9 @@ from typing import cast
 from greeter_core import ServerConfig, ServerConnection
 
 
+PATIENCE = 30.0  # seconds that a peer has to take the last words
+
+
 class GreeterProtocol(asyncio.Protocol):
     """One conversation; give the class, or a function that makes one, to `loop.create_server`."""
 
@@ -51,6 +54,7 @@ class GreeterProtocol(asyncio.Protocol):
             self._transport.write_eof()
         if self._connection.finished:
             self._transport.close()
+            self._loop.call_later(PATIENCE, self._transport.abort)  # if the peer does not take the rest
         if self._timer:
             self._timer.cancel()
         if self._connection.deadline < math.inf:

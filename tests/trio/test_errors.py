@@ -1,5 +1,7 @@
 """How conversations end, for a client's caller (`_errors.py`)."""
 
+import copy
+
 import pytest
 
 from greeter_core import ClientEvent, ConversationEnded, EndReason, Greeted, ProtocolViolated, Refused, Welcomed
@@ -35,13 +37,14 @@ def test_each_reason_has_its_words_and_its_status(reason: EndReason, status: Exi
     assert type(failure) is ConversationFailed
     assert str(failure) == message
     assert failure.reason is reason
-    assert failure.unanswered == (b"Ada",)
+    assert failure.unanswered == ("Ada",)
+    assert str(copy.copy(failure)) == message
 
 
 def test_a_refusal_is_told_in_the_servers_words() -> None:
     """The message has what the server said, made harmless."""
     ending = Ending()
-    ending.note(Refused(message=b"Sorry, no \x1b[1mname\x1b[0m came in time."))
+    ending.note(Refused(b"Sorry, no \x1b[1mname\x1b[0m came in time."))
     ending.note(ConversationEnded(EndReason.REFUSED))
     assert str(ending.failure()) == "the server refused: Sorry, no \\x1b[1mname\\x1b[0m came in time."
     assert ending.failure().reason is EndReason.REFUSED
@@ -61,7 +64,7 @@ def test_a_violation_is_told_with_both_sides() -> None:
 def test_every_reason_can_be_told() -> None:
     """No way in which a conversation can end leaves the message empty."""
     before: dict[EndReason, ClientEvent] = {
-        EndReason.REFUSED: Refused(message=b"Sorry, no."),
+        EndReason.REFUSED: Refused(b"Sorry, no."),
         EndReason.VIOLATION: ProtocolViolated(expected=b"a", received=b"b"),
     }
     for reason in EndReason:
