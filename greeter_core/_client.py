@@ -164,7 +164,7 @@ class ClientConnection(Connection[ClientState, ClientEvent]):
                 answers_exit = [*self._sent] == [EXIT]
                 self._close(what, EndReason.EXIT if answers_exit else EndReason.SHUTDOWN, self._now)
                 return
-            case _:
+            case _:  # SORRY
                 self._events.append(Refused(word[:-1]))
                 self._close(what, EndReason.REFUSED, self._now)
                 return

@@ -58,7 +58,7 @@ class ServerConnection(Connection[ServerState, ServerEvent]):
                 self._output.append(PROMPT)
             case Timer.QUIET:
                 self._answer(*self._framer.guess_raw(), when)
-            case _:
+            case _:  # IDLE
                 self._refuse(Input.IDLE, Refusal.IDLE, "no name came in time", when)
 
     # What is said

@@ -25,9 +25,7 @@ DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = "6000"
 
 _SERVER_SIGNALS = (signal.SIGINT, signal.SIGTERM)
-_CLIENT_SIGNALS = [signal.SIGINT, signal.SIGTERM]  # the terminal is to be put in order before they end it
-if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # under nohup it is ignored, and stays so
-    _CLIENT_SIGNALS.append(signal.SIGHUP)
+_CLIENT_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)  # the terminal is put in order first
 
 _ADVICE = {
     errno.ECONNREFUSED: "is the server running, and on this port?",
@@ -87,8 +85,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     _fill_in(arguments)
     try:
         return int(arguments.run(arguments))
-    except KeyboardInterrupt:  # only before or after Trio runs; there Ctrl-C is a signal
-        return ExitStatus.INTERRUPTED
     finally:
         settle_output()
 
@@ -157,7 +153,10 @@ def _seconds(text: str) -> float:
 
 def _fill_in(arguments: argparse.Namespace) -> None:
     """Set host and port to what was given, or to the environment's, or to the default."""
-    arguments.host = arguments.host or os.environ.get("GREETER_HOST") or DEFAULT_HOST
+    if arguments.host is None:
+        arguments.host = os.environ.get("GREETER_HOST") or DEFAULT_HOST
+    if not arguments.host:
+        arguments.parser.error("--host must not be empty")
     source = "--port"
     if arguments.port is None and os.environ.get("GREETER_PORT"):
         source = "GREETER_PORT"
@@ -187,7 +186,7 @@ async def _serve_until_signal(host: str, port: int, config: ServerConfig) -> Exi
     shutdown = trio.Event()
     status = ExitStatus.DONE
     async with trio.open_nursery() as nursery:
-        await nursery.start(_at_first_signal, _SERVER_SIGNALS, lambda _: shutdown.set())
+        await nursery.start(_at_first_signal, _SERVER_SIGNALS, lambda _: shutdown.set(), signal.SIG_DFL)
         try:
             await serve_greeter(host, port, config=config, shutdown=shutdown)
         except (OSError, UnicodeError) as exc:
@@ -212,10 +211,8 @@ def _client(arguments: argparse.Namespace) -> int:
         complain("standard output is closed: there is nowhere to print greetings to")
         return ExitStatus.FAILED
     config = ClientConfig(framing=Framing(arguments.framing), reply_timeout=arguments.timeout)
-    if names:
-        converse = partial(_tool.converse, config=config, batches=_tool.given(names), as_json=arguments.json)
-    elif not sys.stdin.isatty():
-        converse = partial(_tool.converse, config=config, batches=_tool.read_lines(), as_json=arguments.json)
+    if names or not sys.stdin.isatty():
+        converse = partial(_tool.converse, config=config, names=names, as_json=arguments.json)
     else:
         converse = partial(_console.converse, config=config)
     return trio.run(_converse_until_signal, arguments.host, arguments.port, arguments.timeout, converse)
@@ -232,7 +229,7 @@ async def _converse_until_signal(
         nursery.cancel_scope.cancel()
 
     async with trio.open_nursery() as nursery:
-        await nursery.start(_at_first_signal, _CLIENT_SIGNALS, interrupt)
+        await nursery.start(_at_first_signal, _CLIENT_SIGNALS, interrupt, signal.SIG_IGN)
         status = await _converse(host, port, patience, converse)
         nursery.cancel_scope.cancel()
     return status
@@ -257,10 +254,14 @@ async def _converse(
 async def _at_first_signal(
     numbers: Sequence[signal.Signals],
     act: Callable[[int], None],
+    afterwards: signal.Handlers,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
+    """Act at the first of these signals. What a second one does is up to `afterwards`: end the process, or nothing."""
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # as nohup wants it
+        numbers = [number for number in numbers if number != signal.SIGHUP]
     for each in numbers:
-        signal.signal(each, signal.SIG_DFL)  # the receiver puts this back, so a second one ends the process
+        signal.signal(each, afterwards)  # the receiver puts this back
     with trio.open_signal_receiver(*numbers) as signals:
         task_status.started()
         number = await anext(signals)

@@ -6,7 +6,7 @@ has nothing to cancel.
 """
 
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 
 import trio
 
@@ -79,7 +79,7 @@ class Greeter:
             self._connection.send_names(words, self._driver.now())
             self._asked += len(words)
             self._driver.wake()  # if another task waits there
-        return _Greetings(enumerate(names, first), self._wait_for)
+        return _Greetings(names, first, self._wait_for)
 
     async def _open(self) -> None:
         await self._wait_until(lambda: self._ready)
@@ -116,20 +116,23 @@ class Greeter:
 
 
 class _Greetings:
-    """The greetings of names, which are numbered as their greeter asked for them."""
+    """The greetings of names, the first of which has this number among all that its greeter asked for."""
 
-    def __init__(self, names: Iterator[tuple[int, str]], wait_for: Callable[[int], Awaitable[None]]) -> None:
+    def __init__(self, names: Sequence[str], first: int, wait_for: Callable[[int], Awaitable[None]]) -> None:
         self._names = names
+        self._first = first
         self._wait_for = wait_for
+        self._returned = 0
 
     def __aiter__(self) -> "_Greetings":
         return self
 
     async def __anext__(self) -> str:
-        for number, name in self._names:
-            await self._wait_for(number)
-            return f"Hello {name}!"
-        raise StopAsyncIteration
+        if self._returned == len(self._names):
+            raise StopAsyncIteration
+        await self._wait_for(self._first + self._returned)
+        self._returned += 1
+        return f"Hello {self._names[self._returned - 1]}!"
 
 
 def _encoded(name: str) -> bytes:

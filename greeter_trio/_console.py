@@ -50,6 +50,7 @@ class _Console:
         self._connection = ClientConnection(config, now=trio.current_time())
         self._driver = Driver(self._connection, stream, self._happen.send_nowait)
         self._asking: trio.CancelScope | None = None  # while the person is asked
+        self._leaving = False
         self._status = ExitStatus.DONE  # as far as the terminal is concerned
 
     async def run(self) -> ExitStatus:
@@ -62,7 +63,7 @@ class _Console:
                     match event:
                         case Welcomed():
                             self._show("Welcome!")
-                        case NameRequested():
+                        case NameRequested() if not self._leaving:
                             self._show("What's your name?")
                             nursery.start_soon(self._ask)
                         case Greeted(name):
@@ -92,7 +93,8 @@ class _Console:
 
     def _say(self, line: str | None) -> bool:
         now = self._driver.now()
-        if line is None or line == "exit":
+        if line is None or line == "exit" or self._status is ExitStatus.FAILED:
+            self._leaving = True  # the original server takes the first `exit` for a name, and asks for another
             self._connection.send_exit(now)
         elif not line:
             return False

@@ -7,11 +7,12 @@ whose deadline is the connection's. So:
   receive has lost nothing.
 * *Whoever gives the connection an input from outside* (`shutdown`, `send_names`) calls `wake` afterwards, which cancels
   the same scope.
-* *A send* goes in slices. It is cancelled only when the peer has not taken one of them for `SEND_TIMEOUT` seconds, and
-  then nobody knows how much of it went: the connection is lost, and nothing is sent after it.
 * *The server* does not read on while a send is blocked. Its output is a multiple of its input, so this is what bounds
-  its memory. *The client* must read on: a server that answers names while it reads more of them would otherwise wait
-  for the client, and the client for the server.
+  its memory. No timer of the core can do anything then, so the send has a timeout of its own: it goes in slices, and
+  is cancelled when the peer has not taken one of them for `SEND_TIMEOUT` seconds.
+* *The client* must read on while a send is blocked: a server that answers names while it reads more of them would
+  otherwise wait for the client, and the client for the server. So the reply timer does what has to be done.
+* *A send that was cancelled* has sent nobody knows how much: the connection is lost, and nothing is sent after it.
 * *A stream that breaks* is reported to the core, which ends the conversation. It is no exception here.
 * *Cancelling the driver* from outside passes through. Whoever opened the stream closes it.
 * *While nobody runs the driver*, the connection's clock stands still: what came meanwhile has come in time, though it
@@ -140,24 +141,27 @@ class Driver:
 
     async def _send(self, data: bytes) -> None:
         """Send with patience; the client reads on meanwhile."""
+        sent = False
+        broken: Exception | None = None
         self._sending = True
-        lost_by: Exception | None = TimeoutError(f"the peer took nothing for {SEND_TIMEOUT:g} s")
         try:
             async with trio.open_nursery() as nursery:
                 if isinstance(self._connection, ClientConnection):
                     nursery.start_soon(self._read_on, nursery.cancel_scope)
                 try:
                     for start in range(0, len(data), _SLICE):
-                        nursery.cancel_scope.deadline = trio.current_time() + SEND_TIMEOUT
+                        if isinstance(self._connection, ServerConnection):
+                            nursery.cancel_scope.deadline = trio.current_time() + SEND_TIMEOUT
                         await self._stream.send_all(data[start : start + _SLICE])
-                    lost_by = None
+                    sent = True
                 except _BROKEN as exc:
-                    lost_by = exc
+                    broken = exc
                 nursery.cancel_scope.cancel()
+            broken = broken or TimeoutError(f"the peer took nothing for {SEND_TIMEOUT:g} s")
         finally:
             self._sending = False
-            if lost_by:
-                self._lose(lost_by)
+            if not sent:
+                self._lose(broken)
 
     async def _read_on(self, sending: trio.CancelScope) -> None:
         while self._connection.state.is_open:
@@ -172,8 +176,8 @@ class Driver:
                 with trio.move_on_after(SEND_TIMEOUT):  # TLS has a last word of its own
                     await self._stream.aclose()
 
-    def _lose(self, exc: Exception) -> None:
-        if self._connection.state.is_open:
+    def _lose(self, exc: Exception | None) -> None:
+        if exc and self._connection.state.is_open:
             self.failure = getattr(exc.__cause__, "strerror", None) or str(exc)
         self._unsent = b""
         self._connection.connection_lost()

@@ -133,7 +133,7 @@ class _Conversation:
                 self._names += len(names)
             case Refused(message=message):
                 self._why = f'the server said "{printable(message)}"'
-            case ConversationEnded(EndReason.CONNECTION_LOST):
+            case ConversationEnded(EndReason.CONNECTION_LOST) if self._driver.failure:
                 self._why = f"the connection was lost ({self._driver.failure})"
             case ConversationEnded(reason) if reason in _WHY:
                 self._why = _WHY[reason]

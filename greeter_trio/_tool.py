@@ -27,12 +27,18 @@ _CHUNK = 65536  # bytes to read at once
 _LINE = 2048  # bytes to keep of a line that has not ended: more than a name may have
 
 
-async def given(names: Sequence[bytes]) -> AsyncIterator[Sequence[bytes]]:
-    """Yield the names of the command line as one batch."""
+async def converse(
+    stream: trio.abc.Stream, config: ClientConfig, names: Sequence[bytes], *, as_json: bool
+) -> ExitStatus:
+    """Have these names greeted, or those on standard input if there are none; print the greetings, and say exit."""
+    return await _Tool(stream, config, as_json=as_json).run(names)
+
+
+async def _given(names: Sequence[bytes]) -> AsyncIterator[Sequence[bytes]]:
     yield names
 
 
-async def read_lines() -> AsyncIterator[Sequence[bytes]]:
+async def _read_lines() -> AsyncIterator[Sequence[bytes]]:
     """Yield the lines of standard input, without their LF or CR LF, as many at a time as one read returns."""
     rest = b""
     while chunk := await trio.to_thread.run_sync(os.read, 0, _CHUNK, abandon_on_cancel=True):
@@ -41,13 +47,6 @@ async def read_lines() -> AsyncIterator[Sequence[bytes]]:
         yield [line.removesuffix(b"\r") for line in lines]
     if rest:
         yield [rest]
-
-
-async def converse(
-    stream: trio.abc.Stream, config: ClientConfig, batches: AsyncIterator[Sequence[bytes]], *, as_json: bool
-) -> ExitStatus:
-    """Have every name greeted, print the greetings, and say exit; complain on standard error of what goes wrong."""
-    return await _Tool(stream, config, as_json=as_json).run(batches)
 
 
 class _Tool:
@@ -63,10 +62,10 @@ class _Tool:
         self._unprinted = 0  # names that were asked and whose greeting is not printed
         self._all_printed = trio.Event()
 
-    async def run(self, batches: AsyncIterator[Sequence[bytes]]) -> ExitStatus:
+    async def run(self, names: Sequence[bytes]) -> ExitStatus:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._drive)
-            nursery.start_soon(self._ask, batches)
+            nursery.start_soon(self._ask, _given(names) if names else _read_lines())
             try:
                 await self._print()
             except OSError as exc:
@@ -76,6 +75,8 @@ class _Tool:
             self._fail(self._ending.message)
             for name in self._ending.unanswered:
                 complain(f"not greeted: {printable(name)}")
+            if self._asking.cancelled_caught and not names:
+                complain("what may have come after that on standard input was not asked")
             return self._ending.status
         return self._status
 

@@ -139,7 +139,7 @@ class Output:
     """What comes out of a descriptor, gathered by a thread as it comes, so that a test can wait for any part of it."""
 
     def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
+        self._descriptor = os.dup(descriptor)  # the thread's own, so that nobody can close it too early
         self._gathered = bytearray()
         self._taken = 0
         self._ended = False
@@ -157,6 +157,7 @@ class Output:
                 self._gathered += data
                 self._ended = not data
                 self._changed.notify_all()
+        os.close(self._descriptor)
 
     def expect(self, wanted: bytes) -> bytes:
         """Wait for these bytes, after those that were expected before; return what came before them, and them."""

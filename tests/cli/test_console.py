@@ -271,7 +271,7 @@ def test_server_never_answers() -> None:
         peer.say(WELCOME + PROMPT)
         peer.hear_rest()
 
-    with scripted(server) as port, console(port, "--timeout", "0.3") as terminal:
+    with scripted(server) as port, console(port, "--timeout", "1") as terminal:
         terminal.answer("Ada" + ENTER)
         terminal.process.wait(LESS_THAN_DEFAULT)
         assert terminal.end(3).endswith("greeter: the server did not answer in time\n")

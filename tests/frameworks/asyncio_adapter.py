@@ -6,7 +6,6 @@ from typing import cast
 
 from greeter_core import ServerConfig, ServerConnection
 
-
 PATIENCE = 30.0  # seconds that a peer has to take the last words
 
 

@@ -526,6 +526,29 @@ async def test_a_greet_that_was_given_up_is_no_obstacle(autojump_clock: MockCloc
         assert await greeter.greet("Grace") == "Hello Grace!"
 
 
+async def test_a_wait_for_a_greeting_that_was_given_up_loses_none(autojump_clock: MockClock) -> None:
+    """An iteration over greetings that was cancelled while it waited goes on with the greeting that it waited for."""
+    autojump_clock.autojump_threshold = SETTLED
+
+    async def play(peer: Peer) -> None:
+        await peer.say(WELCOME + PROMPT)
+        await peer.expect(b"Ada\n")
+        await trio.sleep(2)
+        await peer.say(hello(b"Ada") + PROMPT)
+        await peer.expect(b"Grace\n")
+        await peer.say(hello(b"Grace") + PROMPT)
+        await peer.expect(b"exit\n")
+        await peer.say(GOODBYE)
+        await peer.hear_all()
+
+    async with greeter_of(play) as greeter:
+        greetings = greeter.greet_all(["Ada", "Grace"])
+        with trio.move_on_after(1) as scope:
+            await anext(greetings)
+        assert scope.cancelled_caught
+        assert [greeting async for greeting in greetings] == ["Hello Ada!", "Hello Grace!"]
+
+
 async def test_a_cancelled_send_costs_the_conversation(autojump_clock: MockClock) -> None:
     """After a `greet_all` that was cancelled while it sent, nobody knows what arrived: every other `greet` fails."""
     autojump_clock.autojump_threshold = SETTLED
@@ -552,6 +575,7 @@ async def test_a_cancelled_send_costs_the_conversation(autojump_clock: MockClock
                 await greeter.greet("Ada")
             assert caught.value.reason is EndReason.CONNECTION_LOST
             assert len(caught.value.unanswered) == len(names)
+            assert "took nothing for 30 s" not in str(caught.value)  # that was one second
         await over.wait()
     assert (b"x" * 1000 + b"\n").join([b""] * (len(names) + 1)).startswith(heard[0])
     assert len(heard[0]) < len(names) * 1001

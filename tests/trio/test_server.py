@@ -704,6 +704,19 @@ async def test_cancellation_closes_everything(log: Log) -> None:
     assert sum("is closed: it was cut off; " in line for line in closed) >= 3
 
 
+async def test_a_client_that_was_cut_off_is_not_blamed(autojump_clock: MockClock, log: Log) -> None:
+    """A conversation that is cancelled while it sends is logged as cut off, and not as one that the client lost."""
+    autojump_clock.autojump_threshold = SETTLED
+    async with trio.open_nursery() as nursery, serving() as service:
+        deaf = await service.connect()
+        nursery.start_soon(_flood, deaf)
+        await trio.sleep(1)
+        service.scope.cancel()
+        line = await log.line("is closed")
+        await deaf.close()
+    assert " is closed: it was cut off; " in line
+
+
 async def test_cancellation_at_every_step_closes_everything() -> None:
     """A server that is cancelled while it starts, accepts or greets leaves nothing open."""
     async with nothing_left_open():
