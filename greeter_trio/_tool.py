@@ -12,7 +12,7 @@ import json
 import math
 import os
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 
 import trio
@@ -34,21 +34,6 @@ async def converse(
     return await _Tool(stream, config, as_json=as_json).run(names)
 
 
-async def _given(names: Sequence[bytes]) -> AsyncIterator[Sequence[bytes]]:
-    yield names
-
-
-async def _read_lines() -> AsyncIterator[Sequence[bytes]]:
-    """Yield the lines of standard input, without their LF or CR LF, as many at a time as one read returns."""
-    rest = b""
-    while chunk := await trio.to_thread.run_sync(os.read, 0, _CHUNK, abandon_on_cancel=True):
-        *lines, rest = (rest + chunk).split(b"\n")
-        rest = rest[:_LINE]
-        yield [line.removesuffix(b"\r") for line in lines]
-    if rest:
-        yield [rest]
-
-
 class _Tool:
     def __init__(self, stream: trio.abc.Stream, config: ClientConfig, *, as_json: bool) -> None:
         self._connection = ClientConnection(config, now=trio.current_time())
@@ -65,7 +50,7 @@ class _Tool:
     async def run(self, names: Sequence[bytes]) -> ExitStatus:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._drive)
-            nursery.start_soon(self._ask, _given(names) if names else _read_lines())
+            nursery.start_soon(self._ask, names)
             try:
                 await self._print()
             except OSError as exc:
@@ -75,8 +60,8 @@ class _Tool:
             self._fail(self._ending.message)
             for name in self._ending.unanswered:
                 complain(f"not greeted: {printable(name)}")
-            if self._asking.cancelled_caught and not names:
-                complain("what may have come after that on standard input was not asked")
+            if self._ending.unanswered and not names:
+                complain("what came after that on standard input, if anything, was not asked")
             return self._ending.status
         return self._status
 
@@ -90,28 +75,36 @@ class _Tool:
         if isinstance(event, Greeted):
             self._greet.send_nowait(event.name)
 
-    async def _ask(self, batches: AsyncIterator[Sequence[bytes]]) -> None:
+    async def _ask(self, names: Sequence[bytes]) -> None:
         with self._asking:
-            try:
-                async for lines in batches:
-                    more = self._ask_batch(lines)
-                    self._driver.wake()
-                    if self._unprinted:
-                        self._all_printed = trio.Event()
-                        await self._all_printed.wait()
-                    if not more:
-                        break
-            except OSError as exc:
-                self._fail(f"cannot read standard input: {exc.strerror}")
+            if names:
+                await self._ask_batch(names)
+            else:
+                await self._ask_standard_input()
         self._connection.send_exit(self._driver.now())
         self._driver.wake()
 
-    def _ask_batch(self, lines: Sequence[bytes]) -> bool:
-        """Ask for the names in these lines; return False if one of them says exit."""
+    async def _ask_standard_input(self) -> None:
+        """Ask for the lines of standard input, as many at a time as one read returns."""
+        rest = b""
+        try:
+            while chunk := await trio.to_thread.run_sync(os.read, 0, _CHUNK, abandon_on_cancel=True):
+                *lines, rest = (rest + chunk).split(b"\n")
+                rest = rest[:_LINE]
+                if not await self._ask_batch([line.removesuffix(b"\r") for line in lines]):
+                    return
+        except OSError as exc:
+            self._fail(f"cannot read standard input: {exc.strerror}")
+        await self._ask_batch([rest.removesuffix(b"\r")])
+
+    async def _ask_batch(self, lines: Sequence[bytes]) -> bool:
+        """Ask for the names in these lines, and wait until they are printed; return False if one line says exit."""
+        more = True
         for line in lines:
             self._lines += 1
             if line == b"exit":
-                return False
+                more = False
+                break
             if line:
                 try:
                     self._connection.send_name(line, self._driver.now())
@@ -119,7 +112,11 @@ class _Tool:
                     self._fail(f"line {self._lines} is left out: {exc}")
                 else:
                     self._unprinted += 1
-        return True
+        self._driver.wake()
+        if self._unprinted:
+            self._all_printed = trio.Event()
+            await self._all_printed.wait()
+        return more
 
     async def _print(self) -> None:
         async for name in self._greeted:

@@ -36,6 +36,17 @@ def test_fifty_original_clients_in_a_row(port: int) -> None:
 # Our client, their server
 
 
+@pytest.mark.parametrize("end", ["exit\r", "\x04"], ids=["exit", "Ctrl-D"])
+def test_exit_at_once_to_original_server(end: str) -> None:
+    """The original server takes the first `exit` for a name, but the person is not asked again."""
+    with OriginalServer() as server, on_terminal("client", "--port", str(server.port)) as terminal:
+        terminal.answer(end)
+        shown = terminal.end(0)
+    assert shown.count("Please input your name: ") == 0  # but for the one that was answered
+    assert shown.endswith("Goodbye!\n")
+    assert server.took == [b"exit\n", b"exit"]
+
+
 def test_arguments_to_original_server() -> None:
     """NAMEs are greeted by the original server one by one, and each prints as one line, without the LF it swallowed."""
     with OriginalServer() as server:
