@@ -81,9 +81,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:  # it is None where the descriptor is closed
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-    arguments = _parser().parse_args(argv)
-    _fill_in(arguments)
     try:
+        arguments = _parser().parse_args(argv)
+        _fill_in(arguments)
         return int(arguments.run(arguments))
     finally:
         settle_output()

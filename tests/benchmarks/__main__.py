@@ -48,8 +48,8 @@ AIMS = {
 }
 NOTES = """\
 Figures are medians, with the least and the greatest, of the quieter half of the turns: those in which servers and load
-had to wait least for a CPU that other processes had. How much of the time that still was, is said above each load. If
-it is more than a little, the figures are too high, and so are the ratios. Every byte of every reply was verified.
+had to wait least for a CPU that other processes had. How much of the time that still was, is said with each load. Where
+it is more than a little, figures for CPU are too high, and their ratios too. Every byte of every reply was verified.
 
 CPU is what the kernel booked for all threads of the server, user and system, between two readings that enclose the
 load. The load's own CPU does not count, nor does waiting. (What the kernel does at once on behalf of a sender, such as
@@ -142,10 +142,10 @@ def main() -> None:
 
 
 def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise ValueError
-    return number
+    if text.isdecimal() and int(text) > 0:
+        return int(text)
+    msg = f"not a whole number, 1 or more: {text!r}"
+    raise argparse.ArgumentTypeError(msg)
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ class Sizes:
     """How much of each load is one measurement."""
 
     clients: int = 50
-    exchanges: int = 100  # of each client, one name each
+    exchanges: int = 60  # of each client, one name each
     blocks: int = 8  # of each client
     names: int = 1000  # in each block
     conversations: int = 100
@@ -46,7 +46,7 @@ class Measured:
     """One measurement."""
 
     cost: float  # in the load's unit
-    count: int  # of what it is the cost of: greetings, conversations or connections, all of them verified
+    count: int  # of greetings, conversations or connections, all of them verified, of which it is the cost of one
 
 
 Measure: TypeAlias = Callable[[], Measured]
@@ -217,7 +217,7 @@ def _connect(port: int) -> socket.socket:
     # The kernel's own limits on a blocking socket. A time limit of Python's would cost a `poll` for each call.
     sock.settimeout(None)
     for limit in socket.SO_RCVTIMEO, socket.SO_SNDTIMEO:
-        sock.setsockopt(socket.SOL_SOCKET, limit, struct.pack("@ll", PATIENCE, 0))
+        sock.setsockopt(socket.SOL_SOCKET, limit, struct.pack("@ll", PATIENCE, 0))  # seconds, microseconds
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return sock
 

@@ -1,13 +1,14 @@
 """`--help`, `--version`, and what happens without a command."""
 
 import functools
+import os
 import re
 
 import pytest
 
 from greeter_core import __version__
 from greeter_trio._errors import ExitStatus
-from tests.cli.helpers import environment, in_shell, run
+from tests.cli.helpers import COMMAND, PATIENCE, environment, in_shell, run, started
 
 COMMANDS = pytest.mark.parametrize("command", ["serve", "client"])
 ALL = pytest.mark.parametrize("arguments", [(), ("serve",), ("client",)], ids=["program", "serve", "client"])
@@ -88,3 +89,21 @@ def test_no_command(arguments: tuple[str, ...]) -> None:
     usage, *_, last = done.stderr.decode().splitlines()
     assert usage.startswith("usage: python -m greeter_trio ")
     assert "COMMAND" in last
+
+
+def test_help_that_nobody_reads() -> None:
+    """`--help | true` makes no noise, whether the reader has left already or not."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "wb") as nobody, started(*COMMAND, "client", "--help", stdout=nobody) as process:
+        assert process.wait(PATIENCE) in (0, 1)
+        assert process.stderr
+        assert process.stderr.read() == b""
+
+
+def test_usage_that_nobody_reads() -> None:
+    """Wrong usage is status 2, even where nobody can be told what was wrong."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "wb") as nobody, started(*COMMAND, "client", "--port", "x", stderr=nobody) as process:
+        assert process.wait(PATIENCE) == 2
