@@ -7,6 +7,8 @@ from ._wire import CR, CRLF, EXIT_LINE, LF
 Cut = tuple[bytes, Input | None]
 """Names, each followed by LF, and what ends the conversation after them: EXIT, TOO_LONG or None."""
 
+_AUTO, _LINES, _RAW = Framing  # look-ups in an enum are slow, and these are made for each name
+
 
 class Framer:
     """Finds the names in what arrives, whole blocks of them at a time."""
@@ -24,11 +26,11 @@ class Framer:
         data = self._tail + data
         end = data.rfind(LF) + 1
         block, self._tail = data[:end], data[end:]
-        if block and self._configured is Framing.AUTO:
-            self.framing = Framing.LINES
+        if block and self._configured is _AUTO:
+            self.framing = _LINES
         if CR in block:
             block = block.replace(CRLF, LF)
-        if self.framing is Framing.RAW:
+        if self.framing is _RAW:
             return self._cut(block + self._take_tail())
         block, ending = self._cut(block)
         if ending is None and len(self._tail) > self._max_name_size + self._tail.endswith(CR):
@@ -41,7 +43,7 @@ class Framer:
 
     def guess_raw(self) -> Cut:
         """Take the end of an arrival for the end of a name from now on; return the tail, which is one."""
-        self.framing = Framing.RAW
+        self.framing = _RAW
         return self.end_tail()
 
     def clear(self) -> None:

@@ -18,7 +18,7 @@ from .core import CORE
 from .load import LOADS, Measure, Sizes
 from .process import SERVERS, Process, allow_open_files, running
 
-QUICK = Sizes(conversations=40, connections=500)
+QUICK = Sizes(exchanges=30, blocks=4, conversations=40, connections=400)
 
 
 @attrs.frozen
@@ -137,7 +137,7 @@ def main() -> None:
     sizes = QUICK if args.quick else Sizes()
     sizes = attrs.evolve(sizes, clients=args.clients, connections=allow_open_files(sizes.connections))
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # not without ending the servers
-    figures = collect(sizes, rounds=args.rounds or (2 if args.quick else 5), turns=4 if args.quick else 6)
+    figures = collect(sizes, rounds=args.rounds or (2 if args.quick else 5), turns=3 if args.quick else 6)
     sys.stdout.write(f"{table(figures, sizes)}\n{NOTES}")
 
 

@@ -19,7 +19,7 @@ import attrs
 from .process import ServerProcess
 from .wire import EXIT_LINE, GOODBYE, HOST, PROMPT, WELCOME, Exchange, exchange
 
-PATIENCE = 10  # seconds without a single byte from the server
+PATIENCE = 10.0  # seconds without a single byte from the server
 
 Client: TypeAlias = Iterator[socket.socket]
 
@@ -216,8 +216,9 @@ def _connect(port: int) -> socket.socket:
     sock = socket.create_connection((HOST, port), PATIENCE)
     # The kernel's own limits on a blocking socket. A time limit of Python's would cost a `poll` for each call.
     sock.settimeout(None)
+    patience = struct.pack("@ll", int(PATIENCE), int(PATIENCE % 1 * 1_000_000))  # seconds and microseconds
     for limit in socket.SO_RCVTIMEO, socket.SO_SNDTIMEO:
-        sock.setsockopt(socket.SOL_SOCKET, limit, struct.pack("@ll", PATIENCE, 0))  # seconds, microseconds
+        sock.setsockopt(socket.SOL_SOCKET, limit, patience)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return sock
 

@@ -85,7 +85,7 @@ def test_server_that_does_not_start() -> None:
 )
 def test_wrong_replies_are_not_measured(load: str, fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that says a byte too few, too many or other than it should, is reported."""
-    monkeypatch.setattr(loads, "PATIENCE", 1)
+    monkeypatch.setattr(loads, "PATIENCE", 0.3)
     program = f"from tests.benchmarks import servers; servers.{fault}; servers.serve_epoll()"
     with running(["-c", program]) as (process,), pytest.raises(WrongReplyError), LOADS[load](process, TINY) as measure:
         measure()
