@@ -118,7 +118,7 @@ class ServerConnection(Connection[ServerState, ServerEvent]):
     def _say_hellos(self, names: bytes) -> None:
         """Greet names that are separated by LFs, a PROMPT between each two.
 
-        One `replace` over the whole block costs a twentieth of a loop over its names.
+        One `replace` over the whole block costs a fraction of a loop over its names.
         """
         self._say(HELLO, names.replace(LF, BETWEEN_NAMES), BANG)
 

@@ -31,7 +31,7 @@ class State(enum.Enum):
         self.is_open = self.name not in ("CLOSING", "ENDED")
         self.is_ended = self.name == "ENDED"
 
-    __hash__ = object.__hash__  # members are singletons; this is five times as fast as Enum's own
+    __hash__ = object.__hash__  # members are singletons, and Enum's own is written in Python
 
 
 class ServerState(State):

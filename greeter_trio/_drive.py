@@ -92,8 +92,8 @@ class Driver:
     async def _receive(self, until: Callable[[], bool] = lambda: False) -> None:
         """Wait for input and hand it over; go on with that while all output can be sent at once.
 
-        To move a scope's deadline costs half as much as a new scope, and it need not move at all where it only gets
-        later: a timeout that comes too early does nothing.
+        To move a scope's deadline costs less than a new scope, and it need not move at all where it only gets later: a
+        timeout that comes too early does nothing.
         """
         connection = self._connection
         deadline = connection.deadline
@@ -157,7 +157,8 @@ class Driver:
                 except _BROKEN as exc:
                     broken = exc
                 nursery.cancel_scope.cancel()
-            broken = broken or TimeoutError(f"the peer took nothing for {SEND_TIMEOUT:g} s")
+            if not (sent or broken):
+                broken = TimeoutError(f"the peer took nothing for {SEND_TIMEOUT:g} s")
         finally:
             self._sending = False
             if not sent:

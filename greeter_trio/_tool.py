@@ -42,7 +42,7 @@ class _Tool:
         self._ending = Ending()
         self._status = ExitStatus.DONE  # as far as input and output are concerned
         self._asking = trio.CancelScope()
-        self._greet, self._greeted = trio.open_memory_channel[bytes](math.inf)
+        self._printer, self._to_print = trio.open_memory_channel[bytes](math.inf)
         self._lines = 0
         self._unprinted = 0  # names that were asked and whose greeting is not printed
         self._all_printed = trio.Event()
@@ -68,12 +68,12 @@ class _Tool:
     async def _drive(self) -> None:
         await self._driver.run()
         self._asking.cancel()
-        self._greet.close()
+        self._printer.close()
 
     def _handle(self, event: ClientEvent) -> None:
         self._ending.note(event, self._driver.failure)
         if isinstance(event, Greeted):
-            self._greet.send_nowait(event.name)
+            self._printer.send_nowait(event.name)
 
     async def _ask(self, names: Sequence[bytes]) -> None:
         with self._asking:
@@ -119,11 +119,11 @@ class _Tool:
         return more
 
     async def _print(self) -> None:
-        async for name in self._greeted:
+        async for name in self._to_print:
             names = [name]
             with suppress(trio.WouldBlock, trio.EndOfChannel):
                 while True:
-                    names.append(self._greeted.receive_nowait())
+                    names.append(self._to_print.receive_nowait())
             text = "".join(map(self._line, names)).encode(sys.stdout.encoding, "backslashreplace")
             await trio.to_thread.run_sync(_write, text, abandon_on_cancel=True)
             self._unprinted -= len(names)
