@@ -2,6 +2,8 @@
 
 import enum
 import math
+from collections.abc import Callable
+from typing import Any
 
 import attrs
 
@@ -17,32 +19,26 @@ class Framing(enum.Enum):
     RAW = "raw"  #: the end of one arrival ends a name
 
 
-def _framing(_: object, attribute: "attrs.Attribute[Framing]", value: Framing) -> None:
-    if not isinstance(value, Framing):
-        msg = f"{attribute.name} must be Framing.AUTO, Framing.LINES or Framing.RAW, not {value!r}"
-        raise LocalProtocolError(msg)
+def _must_be(
+    what: str, kind: type | tuple[type, ...], is_right: Callable[[Any], bool] = lambda _: True
+) -> Callable[[object, "attrs.Attribute[Any]", Any], None]:
+    """Return a validator that refuses, in these words, what is of another kind or not right."""
+
+    def validate(_: object, attribute: "attrs.Attribute[Any]", value: object) -> None:
+        if not isinstance(value, kind) or isinstance(value, bool) or not is_right(value):  # True is no number here
+            msg = f"{attribute.name} must be {what}, not {value!r}"
+            raise LocalProtocolError(msg)
+
+    return validate
 
 
-def _size(_: object, attribute: "attrs.Attribute[int]", value: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        msg = f"{attribute.name} must be a whole number of bytes, 1 or more, not {value!r}"
-        raise LocalProtocolError(msg)
+_NUMBER = (int, float)
 
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def _delay(_: object, attribute: "attrs.Attribute[float]", value: float) -> None:
-    if not (_is_number(value) and 0 <= value < math.inf):  # which NaN is not, either
-        msg = f"{attribute.name} must be a finite number of seconds, 0 or more, not {value!r}"
-        raise LocalProtocolError(msg)
-
-
-def _timeout(_: object, attribute: "attrs.Attribute[float]", value: float) -> None:
-    if not (_is_number(value) and value > 0):
-        msg = f"{attribute.name} must be a number of seconds, more than 0 (math.inf for never), not {value!r}"
-        raise LocalProtocolError(msg)
+_framing = _must_be("Framing.AUTO, Framing.LINES or Framing.RAW", Framing)
+_size = _must_be("a whole number of bytes, 1 or more", int, lambda value: value >= 1)
+# NaN is in neither of these ranges.
+_delay = _must_be("a finite number of seconds, 0 or more", _NUMBER, lambda value: 0 <= value < math.inf)
+_timeout = _must_be("a number of seconds, more than 0 (math.inf for never)", _NUMBER, lambda value: value > 0)
 
 
 @attrs.frozen(kw_only=True)
@@ -59,6 +55,8 @@ class ServerConfig:
     """How long a name without terminator waits for another byte, while framing is undecided; 0 or more (S4)."""
     idle_timeout: float = attrs.field(default=300.0, validator=_timeout)
     """How long a client may go without a greeted name; more than 0, `math.inf` for ever (S9)."""
+    max_lifetime: float = attrs.field(default=math.inf, validator=_timeout)
+    """How long a conversation may last, from open to GOODBYE; more than 0, `math.inf` for ever (S11)."""
     linger: float = attrs.field(default=2.0, validator=_delay)
     """How long a closing server waits for the client's end of the stream; 0 or more (S8)."""
 

@@ -14,6 +14,7 @@ class Refusal(enum.Enum):
 
     NAME_TOO_LONG = "name too long"
     IDLE = "no name in time"
+    FULL = "server full"
 
 
 class EndReason(enum.Enum):
@@ -21,6 +22,7 @@ class EndReason(enum.Enum):
 
     EXIT = "exit"  #: the client said exit, and the server GOODBYE
     SHUTDOWN = "shutdown"  #: one side was told to shut down; it said GOODBYE if it is the server
+    LIFETIME = "lifetime over"  #: `max_lifetime` was over; the server said GOODBYE (server only)
     REFUSED = "refused"  #: the server said SORRY
     EOF = "end of stream"  #: the peer ended its stream, with no last word
     CONNECTION_LOST = "connection lost"  #: a read or a write failed

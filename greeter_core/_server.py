@@ -18,17 +18,27 @@ class ServerConnection(Connection[ServerState, ServerEvent]):
     """A server that greets one client.
 
     `now` is when the connection was opened, in seconds on the clock that every other call uses. WELCOME is waiting to
-    be sent as soon as the object exists.
+    be sent as soon as the object exists. Where the server is `full`, it is SORRY instead, and the server is closing.
     """
 
-    def __init__(self, config: ServerConfig = ServerConfig(), *, now: float) -> None:  # noqa: B008 - it is frozen
+    def __init__(
+        self,
+        config: ServerConfig = ServerConfig(),  # noqa: B008 - it is frozen
+        *,
+        now: float,
+        full: bool = False,
+    ) -> None:
         check_config(config, ServerConfig)
         super().__init__(ServerState.OPEN, SERVER_TRANSITIONS, config.linger, now)
         self._config = config
         self._framer = Framer(config.framing, config.max_name_size)
+        if full:
+            self._refuse(Input.FULL, Refusal.FULL, "the server is full", self._now)
+            return
         self._say(WELCOME)
         self._owe_prompt(self._now)
         self._timers.start(_IDLE, self._now + config.idle_timeout)
+        self._timers.start(Timer.LIFETIME, self._now + config.max_lifetime)
 
     @property
     def framing(self) -> Framing:
@@ -51,11 +61,7 @@ class ServerConnection(Connection[ServerState, ServerEvent]):
         self._close(Input.EOF, EndReason.EOF, self._now)
 
     def _shut_down(self) -> None:
-        if self._framer.framing is _AUTO:
-            self._answer(*self._framer.end_tail(), self._now)
-        if self._state.is_open:
-            self._say(GOODBYE)
-            self._close(Input.SHUTDOWN, EndReason.SHUTDOWN, self._now)
+        self._say_goodbye(Input.SHUTDOWN, EndReason.SHUTDOWN, self._now)
 
     def _timer_fired(self, timer: Timer, when: float) -> None:
         match timer:
@@ -63,8 +69,10 @@ class ServerConnection(Connection[ServerState, ServerEvent]):
                 self._output.append(PROMPT)
             case Timer.QUIET:
                 self._answer(*self._framer.guess_raw(), when)
-            case _:  # IDLE
+            case Timer.IDLE:
                 self._refuse(Input.IDLE, Refusal.IDLE, "no name came in time", when)
+            case _:  # LIFETIME
+                self._say_goodbye(Input.LIFETIME, EndReason.LIFETIME, when)
 
     # What is said
 
@@ -104,6 +112,14 @@ class ServerConnection(Connection[ServerState, ServerEvent]):
                 self._owe_prompt(when)
             self._say_hellos(names)
         return names
+
+    def _say_goodbye(self, what: Input, reason: EndReason, when: float) -> None:
+        """End the conversation, though the client has not asked for it: first answer a tail that may be a name."""
+        if self._framer.framing is _AUTO:
+            self._answer(*self._framer.end_tail(), when)
+        if self._state.is_open:
+            self._say(GOODBYE)
+            self._close(what, reason, when)
 
     def _close(self, what: Input, reason: EndReason, when: float) -> None:
         self._framer.clear()

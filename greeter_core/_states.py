@@ -9,8 +9,8 @@ that leads to, and nothing else in the program does.
 * ENDED is final. It is reached exactly once, and then ConversationEnded is reported.
 * The client's other states are named after the last word that it heard, so what it may hear next can be read
   off its row: a word that leads from there to ENDED is a protocol violation.
-* What cannot happen in a state (its timer is not running there) is in the table all the same, and changes
-  nothing.
+* What cannot happen in a state (its timer is not running there, or it happens on open alone) is in the table all the
+  same, and changes nothing.
 
 PROTOCOL.md shows the same tables; a test holds them together.
 """
@@ -59,10 +59,12 @@ class Input(enum.Enum):
     __hash__ = object.__hash__  # as above
 
     # to the server
+    FULL = "the server is full"
     NAMES = "names"  # names to greet, or empty ones
     EXIT = "`exit`"
     TOO_LONG = "a name too long"
     IDLE = "idle is due"
+    LIFETIME = "lifetime is due"
 
     # to the client
     WELCOME = "WELCOME"
@@ -99,10 +101,12 @@ def _server_transitions() -> Transitions[ServerState]:
     OPEN, CLOSING, ENDED = states = tuple(ServerState)
     return _transitions(states, {
         #                OPEN     CLOSING  ENDED
+        Input.FULL:     (CLOSING, CLOSING, ENDED),
         Input.NAMES:    (OPEN,    CLOSING, ENDED),
         Input.EXIT:     (CLOSING, CLOSING, ENDED),
         Input.TOO_LONG: (CLOSING, CLOSING, ENDED),
         Input.IDLE:     (CLOSING, CLOSING, ENDED),
+        Input.LIFETIME: (CLOSING, CLOSING, ENDED),
         Input.SHUTDOWN: (CLOSING, CLOSING, ENDED),
         Input.EOF:      (ENDED,   ENDED,   ENDED),
         Input.LINGER:   (OPEN,    ENDED,   ENDED),

@@ -10,8 +10,9 @@ class Timer(enum.IntEnum):
     PACE = 0
     QUIET = 1
     IDLE = 2
-    REPLY = 3
-    LINGER = 4
+    LIFETIME = 3
+    REPLY = 4
+    LINGER = 5
 
 
 class Timers:

@@ -4,6 +4,7 @@ Nothing here sleeps, reads a clock or opens a socket. Time is a number that the 
 numbers wherever possible, so that deadlines can be compared exactly.
 """
 
+import math
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -36,6 +37,7 @@ WELCOME = b"Welcome!\n"
 PROMPT = b"What's your name?"
 GOODBYE = b"Goodbye!\n"
 TOO_SLOW = b"Sorry, no name came in time.\n"
+FULL = b"Sorry, the server is full.\n"
 
 
 def hello(name: bytes) -> bytes:
@@ -146,7 +148,9 @@ class Server(Driven[ServerConnection]):
         pace: float = 1,
         quiet: float = 2,
         idle_timeout: float = 100,
+        max_lifetime: float = math.inf,
         linger: float = 10,
+        full: bool = False,
     ) -> None:
         self.config = ServerConfig(
             framing=framing,
@@ -154,9 +158,10 @@ class Server(Driven[ServerConnection]):
             pace=pace,
             quiet=quiet,
             idle_timeout=idle_timeout,
+            max_lifetime=max_lifetime,
             linger=linger,
         )
-        super().__init__(ServerConnection(self.config, now=0))
+        super().__init__(ServerConnection(self.config, now=0, full=full))
 
     @property
     def names(self) -> list[bytes]:
@@ -274,20 +279,24 @@ client_bytes = st.lists(fragments, min_size=1, max_size=6).map(b"".join)
 seconds = st.sampled_from([0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 7.0, 20.0])
 """Waits, in halves of a second: sums are exact, and coincidences frequent."""
 
+lifetimes = st.sampled_from([math.inf, math.inf, 0.5, 1.5, 3.0, 20.0])
+"""How long a conversation may last: often for ever, so that it also comes to its other ends."""
+
 server_configs = st.builds(
     ServerConfig,
     framing=st.sampled_from(Framing),
     max_name_size=small_sizes,
     pace=st.sampled_from([0.0, 0.5, 1.0, 2.0]),
     quiet=st.sampled_from([0.0, 0.5, 1.0, 2.0]),
-    idle_timeout=st.sampled_from([0.5, 2.0, 3.0, 20.0, float("inf")]),
+    idle_timeout=st.sampled_from([0.5, 2.0, 3.0, 20.0, math.inf]),
+    max_lifetime=lifetimes,
     linger=st.sampled_from([0.0, 1.0, 5.0]),
 )
 
 client_configs = st.builds(
     ClientConfig,
     framing=st.sampled_from(Framing),
-    reply_timeout=st.sampled_from([0.5, 2.0, 3.0, 20.0, float("inf")]),
+    reply_timeout=st.sampled_from([0.5, 2.0, 3.0, 20.0, math.inf]),
     linger=st.sampled_from([0.0, 1.0, 5.0]),
 )
 

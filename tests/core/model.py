@@ -8,7 +8,7 @@ from enum import Enum, auto
 
 from greeter_core import EndReason, Framing, Refusal, ServerConfig
 
-from .helpers import EOF, GOODBYE, PROMPT, TOO_SLOW, WELCOME, hello, too_long
+from .helpers import EOF, FULL, GOODBYE, PROMPT, TOO_SLOW, WELCOME, hello, too_long
 
 LF, CR = 0x0A, 0x0D
 NEVER = float("inf")
@@ -25,7 +25,7 @@ class Phase(Enum):
 class Model:
     """What a server must do."""
 
-    def __init__(self, config: ServerConfig, now: float) -> None:
+    def __init__(self, config: ServerConfig, now: float, *, full: bool = False) -> None:
         self.config = config
         self.now = now
         self.phase = Phase.OPEN
@@ -33,17 +33,21 @@ class Model:
         self.tail = b""
         self.peer_has_ended = False
         # Deadlines; NEVER where the timer is stopped. A PROMPT is owed while `pace` is not NEVER.
-        self.pace = self.quiet = self.idle = self.linger = NEVER
+        self.pace = self.quiet = self.idle = self.lifetime = self.linger = NEVER
         # What can be observed.
         self.said: list[tuple[float, bytes | None]] = []
         self.names: list[bytes] = []
         self.refusals: list[Refusal] = []
         self.exits = 0
         self.reason: EndReason | None = None
-        # S1.1, S9.1
+        if full:
+            self.refuse(FULL, Refusal.FULL, now)  # S12.1
+            return
+        # S1.1, S9.1, S11.1
         self.said.append((now, WELCOME))
         self.owe(now)
         self.idle = now + config.idle_timeout
+        self.lifetime = now + config.max_lifetime
 
     # Inputs
 
@@ -60,12 +64,14 @@ class Model:
                 self.name(self.take_tail(), when)
             elif self.idle == when:
                 self.refuse(TOO_SLOW, Refusal.IDLE, when)  # S9.1
+            elif self.lifetime == when:
+                self.say_goodbye(EndReason.LIFETIME, when)  # S11
             else:
                 self.phase, self.linger = Phase.ENDED, NEVER  # S8.3
 
     def deadline(self) -> float:
         """Return when something is due next."""
-        return min(self.pace, self.quiet, self.idle, self.linger)
+        return min(self.pace, self.quiet, self.idle, self.lifetime, self.linger)
 
     def receive(self, data: bytes, now: float) -> None:
         """Receive one arrival."""
@@ -109,18 +115,15 @@ class Model:
     def shut_down(self, now: float) -> None:
         """Be told to shut down."""
         self.pass_time(now)
-        if self.phase is Phase.OPEN and self.framing is Framing.AUTO and self.tail:
-            self.name(self.take_tail(), self.now)  # S10.1
         if self.phase is Phase.OPEN:
-            self.say(GOODBYE, self.now)  # S10.2
-            self.close(EndReason.SHUTDOWN, self.now)
+            self.say_goodbye(EndReason.SHUTDOWN, self.now)
 
     def lose_connection(self) -> None:
         """Be told that the connection is lost."""
         if self.phase is not Phase.ENDED:
             self.reason = self.reason or EndReason.CONNECTION_LOST  # S8.4
             self.phase = Phase.ENDED
-            self.pace = self.quiet = self.idle = self.linger = NEVER
+            self.pace = self.quiet = self.idle = self.lifetime = self.linger = NEVER
 
     # Names
 
@@ -168,6 +171,14 @@ class Model:
 
     # The end
 
+    def say_goodbye(self, reason: EndReason, when: float) -> None:
+        """End the conversation without being asked to (S10)."""
+        if self.framing is Framing.AUTO and self.tail:
+            self.name(self.take_tail(), when)  # S10.1
+        if self.phase is Phase.OPEN:
+            self.say(GOODBYE, when)  # S10.2
+            self.close(reason, when)
+
     def refuse(self, word: bytes, why: Refusal, when: float) -> None:
         """Say SORRY."""
         self.refusals.append(why)
@@ -179,6 +190,6 @@ class Model:
         self.reason = reason
         self.phase = Phase.CLOSING
         self.tail = b""
-        self.pace = self.quiet = self.idle = NEVER
+        self.pace = self.quiet = self.idle = self.lifetime = NEVER
         self.linger = when + self.config.linger
         self.said.append((when, EOF))

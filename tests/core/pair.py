@@ -74,10 +74,11 @@ class Pair:
         *,
         to_server: Path = Path(),
         to_client: Path = Path(),
+        full: bool = False,
     ) -> None:
         self.now = 0.0
         self.client = Driven(ClientConnection(client, now=0))
-        self.server = Driven(ServerConnection(server, now=0))
+        self.server = Driven(ServerConnection(server, now=0, full=full))
         self._to_server, self._to_client = _Way(to_server), _Way(to_client)
         self._sent_by_client = self._sent_by_server = 0
 

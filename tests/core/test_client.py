@@ -18,7 +18,7 @@ from greeter_core import (
     Welcomed,
 )
 
-from .helpers import AUTO, EOF, GOODBYE, LINES, PROMPT, RAW, TOO_SLOW, WELCOME, Client, hello
+from .helpers import AUTO, EOF, FULL, GOODBYE, LINES, PROMPT, RAW, TOO_SLOW, WELCOME, Client, cut, hello
 
 ADA, BOB = hello(b"Ada"), hello(b"Bob")
 FRAMINGS = [AUTO, LINES, RAW]
@@ -111,6 +111,24 @@ def test_nothing_is_sent_to_a_last_word(framing: Framing, last_word: bytes) -> N
     assert client.hears(WELCOME + PROMPT + last_word) == b""
     assert client.said == [(0, EOF)]
     assert client.connection.unanswered == (b"Ada", b"Bob")
+
+
+@pytest.mark.parametrize("framing", FRAMINGS)
+@pytest.mark.parametrize("size", [1, 5, 100])
+def test_sorry_instead_of_welcome(framing: Framing, size: int) -> None:
+    """SORRY may come instead of WELCOME, in one piece or byte by byte, and is the only word then [C1.2, C4.1, C6.1]."""
+    client = Client(framing)
+    client.asks(b"Ada", b"Bob")
+    client.asks_exit()
+    for piece in cut(FULL, [size]):
+        assert client.connection.state is ClientState.CONNECTED
+        assert client.events == []
+        client.hears(piece, at=1)
+    assert client.connection.state is ClientState.CLOSING
+    assert client.said == [(1, EOF)]
+    client.hears_eof(at=2)
+    ended = ConversationEnded(EndReason.REFUSED, (b"Ada", b"Bob"))
+    assert client.events == [Refused(b"Sorry, the server is full."), ended]
 
 
 SORRY = b"Sorry, "  # what follows it is free

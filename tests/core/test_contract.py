@@ -211,6 +211,7 @@ BAD: list[tuple[str, str, Sequence[object], str]] = [
     ("ServerConfig", "pace", NO_DELAY, "0 or more"),
     ("ServerConfig", "quiet", NO_DELAY, "0 or more"),
     ("ServerConfig", "idle_timeout", NO_TIMEOUT, "more than 0"),
+    ("ServerConfig", "max_lifetime", NO_TIMEOUT, "more than 0"),
     ("ServerConfig", "linger", NO_DELAY, "0 or more"),
     ("ClientConfig", "framing", ["auto", None, 0], "Framing.AUTO, Framing.LINES or Framing.RAW"),
     ("ClientConfig", "reply_timeout", NO_TIMEOUT, "more than 0"),
@@ -238,17 +239,20 @@ def test_every_field_is_checked() -> None:
 
 def test_right_configuration() -> None:
     """The bounds themselves are allowed, whole numbers of seconds are, and so is infinite patience."""
-    config = ServerConfig(framing=RAW, max_name_size=1, pace=0, quiet=0, idle_timeout=math.inf, linger=0)
+    config = ServerConfig(
+        framing=RAW, max_name_size=1, pace=0, quiet=0, idle_timeout=math.inf, max_lifetime=math.inf, linger=0
+    )
     assert attrs.asdict(config) == {
         "framing": RAW,
         "max_name_size": 1,
         "pace": 0,
         "quiet": 0,
         "idle_timeout": math.inf,
+        "max_lifetime": math.inf,
         "linger": 0,
     }
     assert ClientConfig(reply_timeout=math.inf, linger=0) == ClientConfig(linger=0, reply_timeout=math.inf)
-    assert ServerConfig(idle_timeout=1e-9).framing is ClientConfig().framing is AUTO
+    assert ServerConfig(idle_timeout=1e-9, max_lifetime=1e-9).framing is ClientConfig().framing is AUTO
 
 
 @pytest.mark.parametrize("config", [ServerConfig(), ClientConfig()])
@@ -421,11 +425,11 @@ junk = st.lists(
 )
 
 
-@given(server_configs, st.one_of(server_scripts, junk))
+@given(server_configs, st.one_of(server_scripts, junk), st.booleans())
 @law(100)
-def test_any_server(config: ServerConfig, script: Script) -> None:
+def test_any_server(config: ServerConfig, script: Script, full: bool) -> None:  # noqa: FBT001 - drawn
     """Whatever a client sends, nothing is raised, and the end comes once and last [E1, E3, E4]."""
-    follow(ServerConnection(config, now=0), script)
+    follow(ServerConnection(config, now=0, full=full), script)
 
 
 @given(client_configs, st.one_of(client_scripts, junk))

@@ -37,6 +37,7 @@ from .helpers import (
     cut_sizes,
     hello,
     law,
+    lifetimes,
     server_scripts,
     server_streams,
     small_sizes,
@@ -79,11 +80,11 @@ def test_output_of_one_arrival(framing: Framing, size: int, arrivals: list[bytes
         assert len(server.hears(data)) <= 17 * len(data) + size + 128
 
 
-@given(st.integers(1, 60), server_scripts)
+@given(st.integers(1, 60), lifetimes, server_scripts)
 @law(100)
-def test_output_of_anything_else(size: int, script: Script) -> None:
+def test_output_of_anything_else(size: int, lifetime: float, script: Script) -> None:
     """What is no arrival, a timer or a call, is answered with at most `max_name_size` + 128 bytes at a time [M2]."""
-    server = Server(max_name_size=size)
+    server = Server(max_name_size=size, max_lifetime=lifetime)
     for when, (what, argument) in script:
         said = len(server.said)
         server.waits(when)

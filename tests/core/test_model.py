@@ -31,12 +31,12 @@ def joined(said: list[tuple[float, bytes | None]]) -> list[tuple[float, bytes | 
 class Conversation(RuleBasedStateMachine):
     """The same things happen to a server and to the model, and they must do the same at the same times."""
 
-    @initialize(config=server_configs, start=st.sampled_from([0.0, 100.0]))
-    def open(self, config: ServerConfig, start: float) -> None:
+    @initialize(config=server_configs, start=st.sampled_from([0.0, 100.0]), full=st.sampled_from([False] * 5 + [True]))
+    def open(self, config: ServerConfig, start: float, full: bool) -> None:  # noqa: FBT001 - drawn
         """Open the conversation."""
         self.now = start
-        self.server = Driven(ServerConnection(config, now=start), start)
-        self.model = Model(config, start)
+        self.server = Driven(ServerConnection(config, now=start, full=full), start)
+        self.model = Model(config, start, full=full)
 
     @rule(data=client_bytes, wait=seconds)
     def receive(self, data: bytes, wait: float) -> None:

@@ -6,7 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from greeter_core import ClientConfig, EndReason, Framing, Greeted, NamesReceived, Refused, ServerConfig
+from greeter_core import (
+    ClientConfig,
+    ConversationEnded,
+    EndReason,
+    Framing,
+    Greeted,
+    NamesReceived,
+    Refused,
+    ServerConfig,
+)
 
 from .helpers import AUTO, GOODBYE, LINES, PROMPT, RAW, WELCOME, Client, Server, cut_sizes, hello, law
 from .originals import talk_to_original_client, talk_to_original_server
@@ -137,6 +146,48 @@ def test_idle_client_is_refused() -> None:
     assert greeted(pair) == [b"Ada", b"Bob"]
     assert Refused(b"Sorry, no name came in time.") in pair.client.events
     assert (pair.client.end, pair.server.end) == (EndReason.REFUSED, EndReason.REFUSED)
+
+
+@given(lists_of_names, st.sampled_from(SPEAKS_LINES + NEEDS_WHOLE_ARRIVALS), cut_paths, cut_paths)
+@law(40)
+def test_full_server(names: list[bytes], framings: tuple[Framing, Framing], to_server: Path, to_client: Path) -> None:
+    """Whom a full server turns away hears why, and nothing else, over any path [S12.1, S12.2, C1.2, C4.1]."""
+    pair = Pair(
+        ClientConfig(framing=framings[0]),
+        ServerConfig(framing=framings[1]),
+        to_server=to_server,
+        to_client=to_client,
+        full=True,
+    )
+    pair.asks(names)
+    pair.runs()
+    refused = Refused(b"Sorry, the server is full.")
+    assert pair.client.events == [refused, ConversationEnded(EndReason.REFUSED, tuple(names))]
+    assert pair.server.end is EndReason.REFUSED
+    assert pair.client.connection.finished
+    assert pair.server.connection.finished
+
+
+@given(lists_of_names, st.sampled_from([AUTO, LINES]), whole_paths, cut_paths, st.floats(0.001, 0.2))
+@law(60)
+def test_lifetime_is_over(
+    names: list[bytes], framing: Framing, to_server: Path, to_client: Path, lifetime: float
+) -> None:
+    """A lifetime that ends loses no name silently: each is greeted on both sides, or reported [C4.1, S11.1, S11.2]."""
+    server = ServerConfig(max_lifetime=lifetime)
+    pair = Pair(ClientConfig(framing=framing), server, to_server=to_server, to_client=to_client)
+    pair.asks(names)
+    pair.runs()
+    assert greeted(pair) == received(pair)
+    assert [*greeted(pair), *pair.client.connection.unanswered] == names
+    # As with a shutdown, a GOODBYE that crosses an `exit` on its way cannot be told from its answer.
+    assert (pair.client.end, pair.server.end) in (
+        (EndReason.SHUTDOWN, EndReason.LIFETIME),
+        (EndReason.EXIT, EndReason.LIFETIME),
+        (EndReason.EXIT, EndReason.EXIT),
+    )
+    assert pair.client.connection.finished
+    assert pair.server.connection.finished
 
 
 def test_long_name_is_refused() -> None:

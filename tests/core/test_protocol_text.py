@@ -1,17 +1,20 @@
 """PROTOCOL.md as a text: every clause is tested, every example replayed, every table true."""
 
 import ast
+import math
 import re
 from collections.abc import Iterator
 from functools import cache
 
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 
 from greeter_core import ClientConfig, ServerConfig, ServerConnection
 
 from .helpers import (
     EOF,
+    FULL,
     GOODBYE,
     LINES,
     PROMPT,
@@ -108,12 +111,15 @@ def test_the_words() -> None:
     assert server.stream == WORDS["WELCOME"] + WORDS["PROMPT"] == WELCOME + PROMPT
     assert server.hears(b"Ada\n") == WORDS["HELLO"].replace(b"<name>", b"Ada") + PROMPT == hello(b"Ada") + PROMPT
     assert server.hears(b"exit\n") == WORDS["GOODBYE"] == GOODBYE
-    reasons = [reason.replace("N", "70").encode() for reason in re.findall(r"`((?:names|no name) [^`]*)`", TEXT)]
+    reasons = [
+        reason.replace("N", "70").encode() for reason in re.findall(r"`((?:names|no name|the server is) [^`]*)`", TEXT)
+    ]
     refusals = [WORDS["SORRY"].replace(b"<reason>", reason) for reason in reasons]
     server = Server(LINES, max_name_size=70)
     server.waits(100)
-    assert refusals == [Server(RAW, max_name_size=70).hears(b"x" * 71).removeprefix(PROMPT), server.said[1][1]]
-    assert refusals == [too_long(70), TOO_SLOW]
+    too_much = Server(RAW, max_name_size=70).hears(b"x" * 71).removeprefix(PROMPT)
+    assert refusals == [too_much, server.said[1][1], Server(full=True).stream]
+    assert refusals == [too_long(70), TOO_SLOW, FULL]
 
 
 def test_words_are_ascii() -> None:
@@ -125,17 +131,18 @@ def test_words_are_ascii() -> None:
 
 
 NAME = rb"[^\n]{1,1024}"
+SORRY = rb"Sorry, [\x20-\x2D\x2F-\x7E]+\.\n"
 SENTENCE = re.compile(
-    rb"Welcome!\n(?:(?:What's your name\?)*Hello %b!\n)*(?:What's your name\?)*"
-    rb"(?:Goodbye!\n|Sorry, [\x20-\x2D\x2F-\x7E]+\.\n)?" % NAME
+    rb"Welcome!\n(?:(?:What's your name\?)*Hello %b!\n)*(?:What's your name\?)*(?:Goodbye!\n|%b)?|%b"
+    % (NAME, SORRY, SORRY)
 )
 
 
-@given(server_configs, server_scripts)
+@given(server_configs, server_scripts, st.booleans())
 @law(100)
-def test_the_grammar(config: ServerConfig, script: Script) -> None:
-    """Whatever happens, what a server says is a sentence of the grammar, or begins one [W1, W3, S5.3, S8.1]."""
-    stream = play(ServerConnection(config, now=0), script).stream
+def test_the_grammar(config: ServerConfig, script: Script, full: bool) -> None:  # noqa: FBT001 - drawn
+    """Whatever happens, what a server says is a sentence of the grammar [W1, W3, S5.3, S8.1, S12.1]."""
+    stream = play(ServerConnection(config, now=0, full=full), script).stream
     assert SENTENCE.fullmatch(stream)
     assert (b"Goodbye!\n" in stream) + (b"Sorry, " in stream) <= 1
 
@@ -150,10 +157,12 @@ def test_the_table_of_timers() -> None:
         ("pace", "server"): server.pace,
         ("quiet", "server"): server.quiet,
         ("idle", "server"): server.idle_timeout,
+        ("lifetime", "server"): server.max_lifetime,
         ("reply", "client"): client.reply_timeout,
         ("linger", "both"): server.linger,
     }
-    assert {(timer, role): float(number) for timer, role, number, *_ in rows("timer")} == defaults
+    told = {(timer, role): number for timer, role, number, *_ in rows("timer")}
+    assert {key: math.inf if number == "never" else float(number) for key, number in told.items()} == defaults
     assert server.linger == client.linger
     assert server.max_name_size == 1024
 
@@ -172,15 +181,15 @@ def lines_of(example: str) -> Iterator[tuple[float, str, bytes | None]]:
 
 def test_there_are_examples() -> None:
     """All worked examples are found, and they show both sides."""
-    assert len(EXAMPLES) == TEXT.count("```text") == 4
+    assert len(EXAMPLES) == TEXT.count("```text") == 5
     for example in EXAMPLES.values():
         assert {who for _, who, _ in lines_of(example)} == {"C", "S"}
 
 
 @pytest.mark.parametrize("title", EXAMPLES)
 def test_examples(title: str) -> None:
-    """A server with the default configuration says exactly what the example shows, exactly then."""
-    server = Driven(ServerConnection(now=0))
+    """A server with the default configuration says exactly what the example shows, exactly then [S12.1, S12.2]."""
+    server = Driven(ServerConnection(now=0, full=title == "A full server"))
     for when, who, what in lines_of(EXAMPLES[title]):
         if who == "C" and what is EOF:
             server.hears_eof(at=when)

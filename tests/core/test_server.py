@@ -5,6 +5,7 @@ import math
 import pytest
 
 from greeter_core import (
+    ConversationEnded,
     EndReason,
     EOFReceived,
     ExitReceived,
@@ -15,7 +16,7 @@ from greeter_core import (
     ServerState,
 )
 
-from .helpers import AUTO, EOF, GOODBYE, LINES, PROMPT, RAW, TOO_SLOW, WELCOME, Server, hello, too_long
+from .helpers import AUTO, EOF, FULL, GOODBYE, LINES, PROMPT, RAW, TOO_SLOW, WELCOME, Server, hello, too_long
 
 ADA, BOB = hello(b"Ada"), hello(b"Bob")
 BOTH = [LINES, RAW]
@@ -30,9 +31,18 @@ def guessed_raw() -> Server:
     return server
 
 
-def asked(framing: Framing, *, max_name_size: int = 1024, idle_timeout: float = 100, linger: float = 10) -> Server:
+def asked(
+    framing: Framing,
+    *,
+    max_name_size: int = 1024,
+    idle_timeout: float = 100,
+    max_lifetime: float = math.inf,
+    linger: float = 10,
+) -> Server:
     """Return a server that has said WELCOME and PROMPT, which its record leaves out; it is 1 o'clock."""
-    server = Server(framing, max_name_size=max_name_size, idle_timeout=idle_timeout, linger=linger)
+    server = Server(
+        framing, max_name_size=max_name_size, idle_timeout=idle_timeout, max_lifetime=max_lifetime, linger=linger
+    )
     server.waits(1)
     assert server.stream == WELCOME + PROMPT
     server.said.clear()
@@ -571,13 +581,19 @@ CLOSERS = {
     "a long name": EndReason.REFUSED,
     "shutdown": EndReason.SHUTDOWN,
     "idleness": EndReason.REFUSED,
+    "lifetime": EndReason.LIFETIME,
 }
 closers = pytest.mark.parametrize(("cause", "reason"), CLOSERS.items())
 
 
 def closed(cause: str) -> Server:
     """Return a server that began to close at 5 o'clock."""
-    server = asked(LINES, max_name_size=5, idle_timeout=5 if cause == "idleness" else 100)
+    server = asked(
+        LINES,
+        max_name_size=5,
+        idle_timeout=5 if cause == "idleness" else 100,
+        max_lifetime=5 if cause == "lifetime" else 100,
+    )
     match cause:
         case "exit":
             server.hears(b"exit\n", at=5)
@@ -585,7 +601,7 @@ def closed(cause: str) -> Server:
             server.hears(b"123456\n", at=5)
         case "shutdown":
             server.shuts_down(at=5)
-        case "idleness":
+        case "idleness" | "lifetime":
             server.waits(5)
     assert server.connection.state is ServerState.CLOSING
     return server
@@ -777,6 +793,100 @@ def test_shutdown() -> None:
         assert server.connection.deadline == 15
         server.hears_eof()
         assert server.end is EndReason.SHUTDOWN
+
+
+# S11 Lifetime
+
+
+@pytest.mark.parametrize("framing", [AUTO, LINES, RAW])
+def test_lifetime(framing: Framing) -> None:
+    """However busy a client is, GOODBYE comes `max_lifetime` seconds after open, exactly then [S11.1, S11.2]."""
+    server = asked(framing, max_lifetime=50)
+    for at in range(5, 50, 5):
+        server.hears(b"Ada\n", at=at)
+    server.waits(math.nextafter(50, 0))
+    assert server.connection.state is ServerState.OPEN
+    server.waits(50)
+    assert server.said[-2:] == [(50, GOODBYE), (50, EOF)]
+    assert server.connection.deadline == 60
+    assert [event for event in server.events if not isinstance(event, NamesReceived)] == []
+    server.waits(60)
+    assert server.end is EndReason.LIFETIME
+
+
+@pytest.mark.parametrize(
+    ("tail", "said", "reason"),
+    [
+        (b"Ada", ADA + PROMPT + GOODBYE, EndReason.LIFETIME),
+        (b"exit", GOODBYE, EndReason.EXIT),
+        (b"12345\r", too_long(5), EndReason.REFUSED),
+    ],
+)
+def test_lifetime_answers_an_undecided_tail(tail: bytes, said: bytes, reason: EndReason) -> None:
+    """An undecided tail is a name when the lifetime is over; if it was the end, its reason counts [S11.1, S11.2]."""
+    server = asked(AUTO, max_name_size=5, max_lifetime=6)
+    server.hears(tail, at=5)
+    server.waits(6)
+    assert server.said == [(6, said), (6, EOF)]
+    assert server.connection.deadline == 16
+    server.hears_eof()
+    assert server.end is reason
+
+
+def test_lifetime_drops_an_unfinished_line() -> None:
+    """In LINES an unfinished line is dropped when the lifetime is over, even if it is `exit` [S11.1, S10.1]."""
+    for framing, data in ((LINES, b"Ada"), (LINES, b"exit"), (AUTO, b"\nexit")):
+        server = asked(framing, max_lifetime=6)
+        server.hears(data, at=5)
+        server.waits(6)
+        assert server.said[-2:] == [(6, GOODBYE), (6, EOF)]
+        server.hears_eof()
+        assert (server.names, server.end) == ([], EndReason.LIFETIME)
+
+
+def test_lifetime_begins_on_open() -> None:
+    """The lifetime counts from open, and what is owed then is said before GOODBYE [S11.1, S2.4]."""
+    server = Server(RAW, pace=60, max_lifetime=50)
+    server.waits(50)
+    assert server.said == [(0, WELCOME), (50, PROMPT + GOODBYE), (50, EOF)]
+
+
+# S12 A full server
+
+
+@pytest.mark.parametrize("framing", [AUTO, LINES, RAW])
+def test_full(framing: Framing) -> None:
+    """A full server says SORRY instead of WELCOME, owes no PROMPT, and is closing from the start [S12.1, W3]."""
+    server = Server(framing, full=True)
+    assert server.said == [(0, FULL), (0, EOF)]
+    assert server.events == [Refused(Refusal.FULL, b"Sorry, the server is full.")]
+    assert server.connection.state is ServerState.CLOSING
+    assert not server.connection.finished
+
+
+@pytest.mark.parametrize("framing", [AUTO, LINES, RAW])
+def test_full_discards(framing: Framing) -> None:
+    """Whom there is no place for is not answered, whatever it says, and ends with its stream [S12.2, S8.2]."""
+    server = Server(framing, max_name_size=5, full=True)
+    for data in (b"Ada", b"\n", b"exit\n", b"123456"):
+        assert server.hears(data, at=1) == b""
+    assert server.shuts_down(at=2) == b""
+    assert server.hears_eof(at=3) == b""
+    assert server.events[1:] == [EOFReceived(), ConversationEnded(EndReason.REFUSED)]
+    assert server.said == [(0, FULL), (0, EOF)]
+    assert server.connection.finished
+
+
+def test_full_lingers() -> None:
+    """A full server waits `linger` seconds for the end of the client's stream, and for nothing else [S12.2, S8.3]."""
+    server = Server(idle_timeout=5, max_lifetime=5, full=True)
+    assert server.connection.deadline == 10
+    server.waits(math.nextafter(10, 0))
+    assert server.end is None
+    server.waits(10)
+    assert server.end is EndReason.REFUSED
+    assert server.said == [(0, FULL), (0, EOF)]
+    assert server.connection.finished
 
 
 # Events

@@ -64,24 +64,33 @@ def test_every_state_can_be_reached(role: str) -> None:
 # In fact. How each state is entered, and how each thing is made to happen; a timer is due at 5, where it runs.
 
 
-def server_in(state: str, *, idle_timeout: float, linger: float) -> Server:
-    """Return a server in this state, at 1 o'clock."""
-    server = Server(LINES, max_name_size=5, idle_timeout=idle_timeout, linger=linger)
+def server_in(state: str, what: str) -> Server:
+    """Return a server in this state, at 1 o'clock, to which that can happen; where it is full, it was so on open."""
+    server = Server(
+        LINES,
+        max_name_size=5,
+        idle_timeout=5 if what == "idle is due" else math.inf,
+        max_lifetime=5 if what == "lifetime is due" else math.inf,
+        linger=4 if what == "linger is due" else 1000,
+        full=what == "the server is full",
+    )
     server.waits(1)
     match state:
         case "CLOSING":
             server.hears(b"exit\n")
         case "ENDED":
             server.loses_connection()
-    assert server.connection.state.name == state
+    assert what == "the server is full" or server.connection.state.name == state
     return server
 
 
 SERVER_INPUTS: dict[str, Callable[[Server], object]] = {
+    "the server is full": lambda server: server.waits(50),
     "names": lambda server: server.hears(b"Ada\n\n"),
     "`exit`": lambda server: server.hears(b"exit\n"),
     "a name too long": lambda server: server.hears(b"123456"),
     "idle is due": lambda server: server.waits(50),
+    "lifetime is due": lambda server: server.waits(50),
     "told to shut down": lambda server: server.shuts_down(),
     "the peer's EOF": lambda server: server.hears_eof(),
     "linger is due": lambda server: server.waits(50),
@@ -92,12 +101,8 @@ SERVER_INPUTS: dict[str, Callable[[Server], object]] = {
 @pytest.mark.parametrize("what", SERVER_INPUTS)
 @pytest.mark.parametrize("state", table("server"))
 def test_server(state: str, what: str) -> None:
-    """Whatever happens to a server leads where the table says, from every state [S8.1, S8.2, S8.3]."""
-    server = server_in(
-        state,
-        idle_timeout=5 if what == "idle is due" else math.inf,
-        linger=4 if what == "linger is due" else 1000,
-    )
+    """Whatever happens to a server leads where the table says, from every state [S8.1, S8.2, S8.3, S12.1]."""
+    server = server_in(state, what)
     SERVER_INPUTS[what](server)
     assert server.connection.state.name == table("server")[state][what]
 

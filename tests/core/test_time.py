@@ -76,6 +76,22 @@ def test_late_idle_and_linger() -> None:
     assert server.connection.deadline == 110
 
 
+def test_late_lifetime() -> None:
+    """A lifetime that is noticed late is over as of its own deadline, and `linger` counts from there [T1, S11.1]."""
+    server = Server(LINES, max_lifetime=50)
+    server.connection.handle_timeout(55)
+    assert server.connection.data_to_send() == GOODBYE
+    assert server.connection.deadline == 60
+    server.connection.receive_data(b"Ada\n", 56)
+    assert server.connection.data_to_send() == b""
+    server.connection.handle_timeout(60)
+    assert server.connection.events() == [ConversationEnded(EndReason.LIFETIME)]
+    server = Server(AUTO, quiet=20, max_lifetime=50)
+    server.hears(b"exit", at=45)
+    server.connection.handle_timeout(55)
+    assert server.connection.deadline == 60, "the tail is answered as of then, too"
+
+
 def test_everything_late() -> None:
     """A whole chain of timers that is noticed at its end gives the words and the end that it would have given [T1]."""
     server = Server(AUTO)
@@ -125,6 +141,19 @@ def test_all_at_once() -> None:
     server.connection.handle_timeout(2)
     assert server.connection.data_to_send() == PROMPT + ADA
     assert server.connection.deadline == 4
+
+
+def test_lifetime_comes_after_other_deadlines() -> None:
+    """On a tie the lifetime comes last: after a PROMPT and a name, and where idleness is due it is never over [T2]."""
+    server = Server(AUTO, pace=2, quiet=2, idle_timeout=2, max_lifetime=2)
+    server.connection.receive_data(b"Ada", 0)
+    server.connection.handle_timeout(50)
+    assert server.connection.data_to_send() == PROMPT + ADA + PROMPT + GOODBYE
+    assert server.connection.framing is RAW, "silence has made a name of it, not the lifetime"
+    server = Server(LINES, idle_timeout=2, max_lifetime=2)
+    server.connection.handle_timeout(50)
+    assert server.connection.data_to_send() == TOO_SLOW
+    assert server.connection.events()[-1] == ConversationEnded(EndReason.REFUSED)
 
 
 # T3 What is due comes first
@@ -260,6 +289,8 @@ def test_every_input_looks_first(config: ServerConfig, script: Script) -> None:
 @law(80)
 def test_every_input_of_the_client_looks_first(config: ClientConfig, script: Script) -> None:
     """Every input of a client is exactly `handle_timeout` at its time and then that input [T3]."""
+    # A name that is refused need not let the time pass (E2), so at the end both look once more.
+    script = [*script, *((now, WAIT) for now, _ in script[-1:])]
     assert play(ClientConnection(config, now=0), doubled(script)) == play(ClientConnection(config, now=0), script)
 
 
@@ -274,7 +305,7 @@ def test_only_differences_of_time_count(config: ServerConfig, script: Script, st
 
 
 def test_default_times() -> None:
-    """By default the timers take the seconds that PROTOCOL.md says [S2.2, S4.2, S8.3, S9.1, C5.1, C6.1]."""
+    """By default the timers take the seconds that PROTOCOL.md says [S2.2, S4.2, S8.3, S9.1, S11.1, C5.1, C6.1]."""
     server = ServerConnection(now=0)
     assert server.deadline == 0.02
     server.receive_data(b"Ada", 0)
