@@ -1,0 +1,52 @@
+"""What systemd and a service tell each other: sockets that were opened for it, and how it does."""
+
+import contextlib
+import os
+import re
+import socket
+from collections.abc import MutableMapping
+
+from ._listen import ListenError
+
+
+def activated(first: int = 3, environ: MutableMapping[str, str] = os.environ) -> list[socket.socket]:
+    """Return the sockets that systemd has opened for this process (sd_listen_fds(3)), close-on-exec. Often it has none.
+
+    They are the descriptors from `first` on; `environ` says how many, and for whom. It is told only once: the variables
+    are removed, so that nobody takes them for his own. Raises `ListenError` if what was passed is no socket, or is not
+    there at all.
+    """
+    pid = environ.pop("LISTEN_PID", "")
+    number = environ.pop("LISTEN_FDS", "")
+    environ.pop("LISTEN_FDNAMES", None)
+    if pid != str(os.getpid()):
+        return []
+    if not re.fullmatch("[0-9]{1,9}", number):
+        msg = f"LISTEN_FDS must be the number of descriptors that were passed, not {number!r}"
+        raise ListenError(msg)
+    sockets = []
+    with contextlib.ExitStack() as opened:
+        for fd in range(first, first + int(number)):
+            try:
+                sock = opened.enter_context(socket.socket(fileno=fd))
+            except OSError as exc:
+                msg = f"descriptor {fd} of {number} (LISTEN_FDS) must be a socket: {exc.strerror}"
+                raise ListenError(msg) from exc
+            sock.set_inheritable(False)
+            sockets.append(sock)
+        opened.pop_all()
+    return sockets
+
+
+def notify(state: str) -> None:
+    r"""Tell systemd, if it wants to know (sd_notify(3)): `READY=1`, `STOPPING=1`, `RELOADING=1\nMONOTONIC_USEC=...`.
+
+    It is help, not duty: nothing is raised, nothing waits, and what cannot be sent at once is dropped.
+    """
+    where = os.environ.get("NOTIFY_SOCKET")
+    if not where:
+        return
+    if where.startswith("@"):
+        where = "\0" + where[1:]  # an abstract socket (unix(7))
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        sock.sendto(state.encode(errors="replace"), socket.MSG_DONTWAIT, where)
