@@ -5,6 +5,7 @@ fails closes all that was opened before it.
 """
 
 import contextlib
+import ctypes
 import errno
 import fcntl
 import ipaddress
@@ -13,6 +14,8 @@ import re
 import secrets
 import socket
 import stat
+import struct
+import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -126,6 +129,19 @@ def _parse_tcp(text: str) -> Tcp:
 
 # Listeners
 
+_SO_ATTACH_FILTER = 26  # asm-generic/socket.h; Python has no name for it
+_INSTRUCTION = struct.Struct("HBBI")  # struct sock_filter in linux/filter.h: code, jt, jf, k
+_NO_SYN = b"".join(
+    _INSTRUCTION.pack(*instruction)
+    for instruction in (
+        (0x30, 0, 0, 13),  # load the byte with the flags; the packet begins with the TCP header (RFC 9293, 3.1)
+        (0x54, 0, 0, 0x12),  # look at SYN and ACK
+        (0x15, 0, 1, 0x02),  # if there is SYN alone,
+        (0x06, 0, 0, 0),  # drop it;
+        (0x06, 0, 0, 0xFFFF),  # take all else
+    )
+)
+
 
 @attrs.define(eq=False)
 class Listener:
@@ -138,7 +154,7 @@ class Listener:
     name: str
     """Where it listens, for people: `127.0.0.1:6000`, `[::1]:6000`, `unix:/run/greeter.sock`."""
     inherited: bool
-    """Whether systemd holds it open after us: its backlog is for the next server."""
+    """Whether somebody else opened it, and may hold it open after us: its backlog is for the next server."""
     _file: tuple[str, os.stat_result] | None = None
     """The path of a Unix socket that is ours, and the file that bind made there."""
 
@@ -148,11 +164,24 @@ class Listener:
         Call it within `trio.run`: tasks that wait for the socket are told.
         """
         # While we listen no server takes our place, and the file's inode is not used again, so the file goes first.
-        self.remove_file()
+        self._remove_file()
         self.trio.socket.close()
 
-    def remove_file(self) -> None:
-        """Remove the file of a Unix socket, if it is still ours: nobody finds the socket any more."""
+    def close_entrance(self) -> None:
+        """Let nobody connect any more, as far as the system allows that; who has connected can still be accepted.
+
+        A Unix socket cannot be found without its file. A TCP socket is told not to see who wants to begin a connection
+        (Linux: SO_ATTACH_FILTER in socket(7)). They try again after a second, as if the network had lost it, and find
+        that nobody listens, or the next server. A socket that others hold open, too, is left alone.
+        """
+        self._remove_file()
+        if sys.platform == "linux" and self.socket.family != socket.AF_UNIX and not self.inherited:
+            program = ctypes.create_string_buffer(_NO_SYN)
+            with contextlib.suppress(OSError):
+                sock_fprog = struct.pack("HP", len(_NO_SYN) // _INSTRUCTION.size, ctypes.addressof(program))
+                self.socket.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, sock_fprog)
+
+    def _remove_file(self) -> None:
         if self._file:
             path, born = self._file
             with contextlib.suppress(OSError):  # what cannot be removed is stale, and the next server replaces it
@@ -352,7 +381,7 @@ def _remove_stale(path: str) -> None:
 def _open_fd(number: int) -> Listener:
     sock = socket.socket(fileno=number)
     try:
-        return adopt(sock, inherited=False)
+        return adopt(sock, inherited=True)
     except BaseException:
         sock.detach()  # it is something else, and not ours to close
         raise

@@ -7,6 +7,7 @@ import errno
 import fcntl
 import os
 import re
+import select
 import signal
 import socket
 import stat
@@ -423,6 +424,44 @@ async def test_closing_wakes_who_waits(*, accepting: bool) -> None:
     assert listener.socket.fileno() == -1
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has filters for sockets")
+@pytest.mark.parametrize("host", ["127.0.0.1", pytest.param("::1", marks=needs_ipv6)])
+async def test_nobody_gets_in_when_the_entrance_is_closed(host: str) -> None:
+    """Who has connected before can still be accepted; who comes later is neither connected nor refused yet."""
+    async with nothing_left_open(), listening(Tcp(host, 0)) as (listener,):
+        with connect(listener) as early, socket.socket(listener.socket.family) as late:
+            early.send(b"Ada\n")
+            listener.close_entrance()
+            late.settimeout(0)
+            assert late.connect_ex(listener.socket.getsockname()) == errno.EINPROGRESS
+            accepted, peer = listener.socket.accept()
+            with accepted:
+                assert peer == early.getsockname()
+                assert accepted.recv(10) == b"Ada\n"
+                early.send(b"Grace\n")  # the filter is for the listener alone
+                assert accepted.recv(10) == b"Grace\n"
+            with pytest.raises(BlockingIOError):
+                listener.socket.accept()
+            assert select.select([], [late], [late], 0) == ([], [], [])
+
+
+async def test_a_unix_socket_is_not_found_when_the_entrance_is_closed(path: str) -> None:
+    """The file goes first; who has connected before can still be accepted."""
+    async with nothing_left_open(), listening(Unix(path)) as (listener,):
+        with connect(listener):
+            listener.close_entrance()
+            assert not os.path.lexists(path)
+            listener.socket.accept()[0].close()
+
+
+async def test_the_entrance_of_a_socket_that_was_passed_stays_open() -> None:
+    """What others hold open, too, is open to everybody after us."""
+    with socket.create_server(("127.0.0.1", 0)) as theirs:
+        async with listening(Fd(os.dup(theirs.fileno()))) as (listener,):
+            listener.close_entrance()
+        socket.create_connection(theirs.getsockname()).close()
+
+
 # Unix sockets
 
 
@@ -712,7 +751,7 @@ async def test_a_descriptor() -> None:
         async with listening(Fd(number), Fd(number)) as (listener,):
             assert listener.socket.fileno() == number
             assert listener.name == f"127.0.0.1:{port_of(listener)}"
-            assert not listener.inherited
+            assert listener.inherited
             assert not os.get_inheritable(number)
             assert not os.get_blocking(number)
             check_reachable(listener)
