@@ -4,5 +4,15 @@ from ._client import Greeter, open_greeter
 from ._drive import Driver, drive
 from ._errors import ConversationFailed
 from ._server import serve_greeter
+from ._terms import Limits, WhenFull
 
-__all__ = ["ConversationFailed", "Driver", "Greeter", "drive", "open_greeter", "serve_greeter"]
+__all__ = [
+    "ConversationFailed",
+    "Driver",
+    "Greeter",
+    "Limits",
+    "WhenFull",
+    "drive",
+    "open_greeter",
+    "serve_greeter",
+]

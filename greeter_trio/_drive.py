@@ -9,17 +9,19 @@ whose deadline is the connection's. So:
   the same scope.
 * *The server* does not read on while a send is blocked. Its output is a multiple of its input, so this is what bounds
   its memory. No timer of the core can do anything then, so the send has a timeout of its own: it goes in slices, and
-  is cancelled when the peer has not taken one of them for `SEND_TIMEOUT` seconds.
+  is cancelled when the peer has not taken one of them for `send_timeout` seconds.
 * *The client* must read on while a send is blocked: a server that answers names while it reads more of them would
   otherwise wait for the client, and the client for the server. So the reply timer does what has to be done.
 * *A send that was cancelled* has sent nobody knows how much: the connection is lost, and nothing is sent after it.
 * *A stream that breaks* is reported to the core, which ends the conversation. It is no exception here.
+* *A server that shuts down* first takes what has come from the peer already, so that nobody's name is lost.
 * *Cancelling the driver* from outside passes through. Whoever opened the stream closes it.
 * *While nobody runs the driver*, the connection's clock stands still: what came meanwhile has come in time, though it
   is seen only now.
 """
 
 import contextlib
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -27,20 +29,22 @@ import trio
 
 from greeter_core import ClientConnection, ServerConnection
 
-from ._socket import receive_some, send_at_once
+from ._socket import arrived, receive_some, send_at_once, send_eof
+from ._tls import explain
 
 SEND_TIMEOUT = 30.0  # seconds for each slice
+BROKEN = (trio.BrokenResourceError, trio.ClosedResourceError)
 _SLICE = 65536  # bytes
-_BROKEN = (trio.BrokenResourceError, trio.ClosedResourceError)
+_REST = 0.5  # seconds in which a stream that cannot tell what has arrived has to hand it over
 
 
 async def drive(connection: ServerConnection | ClientConnection, stream: trio.abc.Stream) -> None:
     """Have the conversation of `connection` over `stream`, to its end, and close the stream.
 
     The connection must have been made with `now=trio.current_time()`. The stream can be any of Trio's; one that cannot
-    be half-closed (TLS) is closed where others are half-closed. The connection's events wait for the caller to take
-    them, all of them; `Driver` hands them out as they happen. What the peer or the network does wrong raises nothing:
-    the last event, `ConversationEnded`, says why the conversation ended.
+    be half-closed (`trio.SSLStream`) is closed where others are half-closed. The connection's events wait for the
+    caller to take them, all of them; `Driver` hands them out as they happen. What the peer or the network does wrong
+    raises nothing: the last event, `ConversationEnded`, says why the conversation ended.
     """
     async with stream:
         await Driver(connection, stream).run()
@@ -50,7 +54,8 @@ class Driver:
     """What `drive` does, for a caller who wants events as they happen, gives inputs of its own, or stops half-way.
 
     `handle_event` is called with each event, and must not wait. Whoever gives the connection an input (`shutdown`,
-    `send_name`) does so with the driver's `now()`, and then calls `wake`.
+    `send_name`) does so with the driver's `now()`, and then calls `wake`. A server's peer loses its connection when it
+    has not taken the next 64 KiB for `send_timeout` seconds.
     """
 
     def __init__(
@@ -58,17 +63,25 @@ class Driver:
         connection: ServerConnection | ClientConnection,
         stream: trio.abc.Stream,
         handle_event: Callable[[Any], None] | None = None,
+        *,
+        send_timeout: float = SEND_TIMEOUT,
     ) -> None:
         self._connection = connection
         self._stream = stream
         self._handle_event = handle_event
+        self._send_timeout = send_timeout
         self._unsent = b""  # taken from the connection, but not sent at once
         self._sending = False
         self._waiting = trio.CancelScope()
         self._lag = 0.0  # how many seconds the connection's clock is behind Trio's
         self._stopped_at: float | None = trio.current_time()  # None while it runs
+        self._shutting_down = False
         self.failure = ""
         """What broke the connection, if anything did, for a person."""
+        self.received = 0
+        """How many bytes came from the stream."""
+        self.sent = 0
+        """How many bytes went to the stream, as far as is known."""
 
     def now(self) -> float:
         """Return the time for the connection's inputs, in seconds."""
@@ -78,13 +91,21 @@ class Driver:
         """Look at the connection again, because it was given an input."""
         self._waiting.cancel()
 
+    def shut_down(self) -> None:
+        """End the conversation in good order, when what has come from the peer already is answered."""
+        self._shutting_down = True
+        self.wake()
+
     async def run(self, until: Callable[[], bool] = lambda: False) -> None:
         """Move the connection forward until it is finished, or `until()` is true and nothing is left to send."""
         self._lag, self._stopped_at = trio.current_time() - self.now(), None
         try:
             await self._flush()
             while not (self._connection.finished or until()):
-                await self._receive(until)
+                if self._shutting_down:
+                    await self._shut_down()
+                else:
+                    await self._receive(until)
                 await self._flush()
         finally:
             self._stopped_at = trio.current_time()
@@ -100,12 +121,7 @@ class Driver:
         with trio.CancelScope(deadline=deadline + self._lag) as self._waiting:
             try:
                 while True:
-                    data = await receive_some(self._stream)
-                    if data:
-                        connection.receive_data(data, self.now())
-                    else:
-                        connection.receive_eof(self.now())
-                    self._report()
+                    self._take(await receive_some(self._stream))
                     if not self._sending:
                         self._send_at_once()
                     if self._sending or self._unsent or not connection.state.is_open or until():
@@ -113,10 +129,37 @@ class Driver:
                     if connection.deadline < deadline:
                         deadline = connection.deadline
                         self._waiting.deadline = deadline + self._lag
-            except _BROKEN as exc:
+            except BROKEN as exc:
                 self._lose(exc)
         connection.handle_timeout(self.now())
         self._report()
+
+    async def _shut_down(self) -> None:
+        """Take what has arrived, but not what arrives from now on, and shut the connection down."""
+        self._shutting_down = False
+        rest = arrived(self._stream)
+        patience = math.inf if isinstance(self._stream, trio.SocketStream) else _REST
+        while rest > 0 and self._connection.state.is_open:
+            with trio.move_on_after(patience) as waiting:
+                try:
+                    rest -= self._take(await receive_some(self._stream))
+                except BROKEN as exc:
+                    self._lose(exc)
+            if waiting.cancelled_caught:
+                break
+            await self._flush()
+        self._connection.shutdown(self.now())
+        self._report()
+
+    def _take(self, data: bytes | bytearray) -> int:
+        """Hand over what was received, and return how much that was."""
+        if data:
+            self.received += len(data)
+            self._connection.receive_data(data, self.now())
+        else:
+            self._connection.receive_eof(self.now())
+        self._report()
+        return len(data)
 
     async def _flush(self) -> None:
         """Send all there is to send."""
@@ -134,35 +177,45 @@ class Driver:
         """Send what can be sent without waiting."""
         self._unsent += self._connection.data_to_send()
         if self._unsent:
+            waiting = len(self._unsent)
             try:
                 self._unsent = send_at_once(self._stream, self._unsent)
-            except _BROKEN as exc:
+                self.sent += waiting - len(self._unsent)
+            except BROKEN as exc:
                 self._lose(exc)
 
     async def _send(self, data: bytes) -> None:
         """Send with patience; the client reads on meanwhile."""
-        sent = False
-        broken: Exception | None = None
+        done = False
         self._sending = True
         try:
-            async with trio.open_nursery() as nursery:
-                if isinstance(self._connection, ClientConnection):
+            if isinstance(self._connection, ClientConnection):
+                async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._read_on, nursery.cancel_scope)
-                try:
-                    for start in range(0, len(data), _SLICE):
-                        if isinstance(self._connection, ServerConnection):
-                            nursery.cancel_scope.deadline = trio.current_time() + SEND_TIMEOUT
-                        await self._stream.send_all(data[start : start + _SLICE])
-                    sent = True
-                except _BROKEN as exc:
-                    broken = exc
-                nursery.cancel_scope.cancel()
-            if not (sent or broken):
-                broken = TimeoutError(f"the peer took nothing for {SEND_TIMEOUT:g} s")
+                    done = await self._send_slices(data, nursery.cancel_scope, math.inf)
+                    nursery.cancel_scope.cancel()
+            else:
+                with trio.CancelScope() as scope:
+                    done = await self._send_slices(data, scope, self._send_timeout)
+                if not done:
+                    self._lose(TimeoutError(f"the peer took nothing for {self._send_timeout:g} s"))
         finally:
             self._sending = False
-            if not sent:
-                self._lose(broken)
+            if not done:
+                self._lose(None)
+
+    async def _send_slices(self, data: bytes, scope: trio.CancelScope, patience: float) -> bool:
+        """Send, with so much patience for each slice; return True when that is over, in one way or another."""
+        try:
+            view = memoryview(data)
+            for start in range(0, len(data), _SLICE):
+                scope.deadline = trio.current_time() + patience
+                part = view[start : start + _SLICE]
+                await self._stream.send_all(part)
+                self.sent += len(part)
+        except BROKEN as exc:
+            self._lose(exc)
+        return True
 
     async def _read_on(self, sending: trio.CancelScope) -> None:
         while self._connection.state.is_open:
@@ -170,16 +223,16 @@ class Driver:
         sending.cancel()  # what is being sent can have no answer any more
 
     async def _send_eof(self) -> None:
-        with contextlib.suppress(*_BROKEN):  # if it is broken, the next receive says so
+        # If it is broken, the next receive says so. TLS has a last word of its own, which a peer may not take.
+        with contextlib.suppress(*BROKEN), trio.move_on_after(self._send_timeout):
             if isinstance(self._stream, trio.abc.HalfCloseableStream):
-                await self._stream.send_eof()
+                await send_eof(self._stream)
             else:
-                with trio.move_on_after(SEND_TIMEOUT):  # TLS has a last word of its own
-                    await self._stream.aclose()
+                await self._stream.aclose()
 
     def _lose(self, exc: Exception | None) -> None:
         if exc and self._connection.state.is_open:
-            self.failure = getattr(exc.__cause__, "strerror", None) or str(exc)
+            self.failure = explain(exc)
         self._unsent = b""
         self._connection.connection_lost()
         self._report()

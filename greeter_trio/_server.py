@@ -2,138 +2,157 @@
 
 Who cancels whom, and what each failure does:
 
-* `serve_greeter` holds two nurseries: conversations, one task each, and inside it the acceptors, one for each
-  listener. When `shutdown` is set it cancels the acceptors, tells every conversation to end through its core, and
-  cancels what is left after `GRACE` seconds. Cancelling `serve_greeter` itself cancels all of them at once.
-* A conversation closes its stream, and an acceptor its listener, whatever happens.
+* `Service.serve` holds two nurseries: conversations, one task each, and inside it the acceptors, one for each listener.
+* *Shutting down* goes in steps. For `drain_delay` seconds everything goes on as before, so that load balancers can look
+  elsewhere. Then the acceptors are cancelled; each listener's backlog is accepted to the last connection, and the
+  listener closed; and every conversation is told to end: it answers what has come already, and says GOODBYE. What is
+  left after `grace` seconds is cancelled.
+* *Cancelling* `serve` cancels all of them at once.
+* A conversation closes its connection, and `serve` the listeners, whatever happens.
 * A conversation that fails, by the peer's fault or by a bug, costs its own connection and one entry in the log.
-* An accept that fails for want of resources, or because the connection is gone already, is tried again a little later.
-  Any other error of it is a bug, and ends the server.
+* An accept that fails costs nothing or a short pause (see `_accept`); only a bug ends the server.
 """
 
-import errno
-import logging
-from typing import NoReturn
+import socket
+import ssl
+from collections.abc import Sequence
+from typing import Any
 
 import trio
 
-from greeter_core import (
-    ConversationEnded,
-    EndReason,
-    NamesReceived,
-    Refused,
-    ServerConfig,
-    ServerConnection,
-    ServerEvent,
-)
+from greeter_core import ServerConfig
 
-from ._drive import Driver
-from ._text import address, counted, printable
+from ._accept import Acceptor
+from ._conversation import Conversation
+from ._listen import Listener, Tcp, open_listeners
+from ._log import Counters, logger
+from ._terms import Limits, Terms, WhenFull
+from ._text import counted
 
-GRACE = 5.0  # seconds that conversations have left after `shutdown`
-ACCEPT_PAUSE = 0.1  # seconds after an accept that failed
-_PASSING = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.ECONNABORTED}
-
-logger = logging.getLogger("greeter_trio")
-
-_WHY = {
-    EndReason.EXIT: "the client said exit",
-    EndReason.SHUTDOWN: "the server is shutting down",
-    EndReason.EOF: "the client ended it",
-}
+MOST_TURNED_AWAY = 100  # who are being told that the server is full; more than these wait in the backlog
 
 
-async def serve_greeter(
+async def serve_greeter(  # noqa: PLR0913 - most callers give two
     host: str | None = "127.0.0.1",
     port: int = 6000,
     *,
     config: ServerConfig = ServerConfig(),  # noqa: B008 - it is frozen
+    limits: Limits = Limits(),  # noqa: B008 - likewise
+    ssl_context: ssl.SSLContext | None = None,
+    proxy_protocol: bool = False,
     shutdown: trio.Event | None = None,
     task_status: trio.TaskStatus[list[trio.SocketListener]] = trio.TASK_STATUS_IGNORED,
-) -> None:
+) -> int:
     """Greet whoever connects to `host` and `port`, until cancelled or until `shutdown` is set.
 
     Start it with `listeners = await nursery.start(serve_greeter, host, port)`. With port 0 the system chooses a free
     one, which `listeners[0].socket.getsockname()` tells. `host` None means all interfaces.
 
-    When `shutdown` is set nobody is accepted any more, every client is told GOODBYE, and the call returns when all
-    conversations are over, after 5 seconds at the latest. Raises OSError where it cannot listen. It logs to the
-    standard logger `greeter_trio`.
+    With `ssl_context` clients must speak TLS, and with `proxy_protocol` each connection must begin with a PROXY header.
+
+    When `shutdown` is set, clients that have connected by then (or within `limits.drain_delay` seconds) are answered
+    what they have said already, and are told GOODBYE. The call returns when all conversations are over, or have been
+    cut off after `limits.grace` seconds, and tells how many were cut. Raises OSError where it cannot listen. It logs to
+    the standard logger `greeter_trio`.
     """
     if shutdown is None:
         shutdown = trio.Event()
-    live: set[_Conversation] = set()
-    listeners = await trio.open_tcp_listeners(port, host=host)
-    async with trio.open_nursery() as conversations:
-        async with trio.open_nursery() as acceptors:
-            for listener in listeners:
-                acceptors.start_soon(_accept, listener, config, live, conversations)
-                logger.info("Waiting for connection on %s", address(listener.socket.getsockname()))
-            task_status.started(listeners)
-            await shutdown.wait()
-            acceptors.cancel_scope.cancel()
-        for conversation in live:
-            conversation.shut_down()
-        conversations.cancel_scope.deadline = trio.current_time() + GRACE
+    terms = Terms(config=config, limits=limits, ssl_context=ssl_context, proxy_protocol=proxy_protocol)
+    listeners = await open_listeners([Tcp(host, port)])
+    return await Service(terms).serve(listeners, shutdown, task_status=task_status)
 
 
-async def _accept(
-    listener: trio.SocketListener, config: ServerConfig, live: "set[_Conversation]", conversations: trio.Nursery
-) -> NoReturn:
-    async with listener:
-        while True:
-            try:
-                stream = await listener.accept()
-            except OSError as exc:
-                if exc.errno not in _PASSING:
-                    raise
-                logger.warning("Accepting a connection failed: %s", exc)
-                await trio.sleep(ACCEPT_PAUSE)
-            else:
-                conversations.start_soon(_Conversation(stream, config, live).run)
+class Service:
+    """A server, and what it has done so far."""
 
+    def __init__(self, terms: Terms) -> None:
+        self.terms = terms
+        """They may be changed, for those who come later."""
+        self._counters = Counters()  # of conversations that are over
+        self._live: set[Conversation] = set()
+        self._turned_away = 0  # how many of them
+        self._waiting = trio.lowlevel.ParkingLot()  # acceptors that wait for a place
+        self._acceptors: list[Acceptor] = []
+        self._conversations: trio.Nursery
 
-class _Conversation:
-    """One client, from accept to close, and what the log says of it."""
+    @property
+    def counters(self) -> Counters:
+        """What happened so far."""
+        counters = self._counters + Counters(accept_failures=sum(acceptor.failures for acceptor in self._acceptors))
+        for conversation in self._live:
+            counters.names += conversation.names
+            counters.received += conversation.received
+            counters.sent += conversation.sent
+        return counters
 
-    def __init__(self, accepted: trio.SocketStream, config: ServerConfig, live: "set[_Conversation]") -> None:
+    async def serve(
+        self,
+        listeners: Sequence[Listener],
+        shutdown: trio.Event,
+        *,
+        task_status: trio.TaskStatus[list[trio.SocketListener]] = trio.TASK_STATUS_IGNORED,
+    ) -> int:
+        """Greet until cancelled or until `shutdown` is set; then return how many conversations had to be cut off."""
+        limits = self.terms.limits
+        self._acceptors = [
+            Acceptor(listener, self._take, self._has_place, self._wait_for_place) for listener in listeners
+        ]
         try:
-            self._peer = address(accepted.socket.getpeername())
-        except OSError:  # it has reset the connection already
-            self._peer = "an unknown address"
-        self._since = trio.current_time()
-        self._stream = accepted
-        self._connection = ServerConnection(config, now=self._since)
-        self._driver = Driver(self._connection, self._stream, self._handle)
-        self._names = 0
-        self._why = "it was cut off"
-        self._live = live
-        live.add(self)
-
-    async def run(self) -> None:
-        logger.info("Accept new connection from %s", self._peer)
-        try:
-            async with self._stream:
-                await self._driver.run()
-        except Exception:
-            self._why = "the server has a bug"
-            logger.exception("The conversation with %s failed", self._peer)
+            async with trio.open_nursery() as self._conversations:
+                async with trio.open_nursery() as accepting:
+                    for acceptor in self._acceptors:
+                        accepting.start_soon(acceptor.run)
+                    for listener in listeners:
+                        logger.info("Waiting for connection on %s", listener.name)
+                    task_status.started([listener.trio for listener in listeners])
+                    await shutdown.wait()
+                    logger.info("Shutting down: %s", counted(len(self._live), "conversation"))
+                    await trio.sleep(limits.drain_delay)
+                    accepting.cancel_scope.cancel()
+                for acceptor in self._acceptors:
+                    acceptor.finish()
+                for conversation in self._live:
+                    conversation.shut_down()
+                self._conversations.cancel_scope.deadline = trio.current_time() + limits.grace
         finally:
-            self._live.remove(self)
-            names, elapsed = counted(self._names, "name"), trio.current_time() - self._since
-            logger.info("Connection from %s is closed: %s; %s in %.1f s", self._peer, self._why, names, elapsed)
+            for listener in listeners:
+                listener.close()
+        cut = self._counters.closed["cut"]
+        if cut:
+            logger.warning("Grace of %g s ran out: %s cut off", limits.grace, counted(cut, "conversation"))
+        return cut
 
-    def shut_down(self) -> None:
-        self._connection.shutdown(self._driver.now())
-        self._driver.wake()
+    # Places
 
-    def _handle(self, event: ServerEvent) -> None:
-        match event:
-            case NamesReceived(names):
-                self._names += len(names)
-            case Refused(message=message):
-                self._why = f'the server said "{printable(message)}"'
-            case ConversationEnded(EndReason.CONNECTION_LOST) if self._driver.failure:
-                self._why = f"the connection was lost ({self._driver.failure})"
-            case ConversationEnded(reason) if reason in _WHY:
-                self._why = _WHY[reason]
+    def _has_place(self) -> bool:
+        if not self._is_full():
+            return True
+        return self.terms.limits.when_full is WhenFull.REJECT and self._turned_away < MOST_TURNED_AWAY
+
+    def _is_full(self) -> bool:
+        return len(self._live) - self._turned_away >= self.terms.limits.max_connections
+
+    async def _wait_for_place(self) -> None:
+        while not self._has_place():
+            await self._waiting.park()
+
+    # Conversations
+
+    def _take(self, sock: socket.socket, peer: Any, listener: Listener) -> None:  # noqa: ANN401 - an address
+        """Have a conversation with whoever was accepted."""
+        full = self._is_full() and self.terms.limits.when_full is WhenFull.REJECT
+        self._counters.accepted += 1
+        self._turned_away += full
+        peer = peer or listener.name  # who connects to a Unix socket has no name
+        conversation = Conversation(self._counters.accepted, sock, peer, self.terms, self._forget, full=full)
+        self._live.add(conversation)
+        self._conversations.start_soon(conversation.run)
+
+    def _forget(self, conversation: Conversation) -> None:
+        self._live.remove(conversation)
+        self._turned_away -= conversation.full
+        self._counters.closed[conversation.reason] += 1
+        self._counters.names += conversation.names
+        self._counters.received += conversation.received
+        self._counters.sent += conversation.sent
+        self._waiting.unpark_all()

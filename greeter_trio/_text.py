@@ -28,9 +28,14 @@ def _escaped(char: str) -> str:
 
 
 def address(sockname: object) -> str:
-    """Return what `getsockname` or `getpeername` returned as HOST:PORT, or [HOST]:PORT for IPv6."""
+    """Return what `getsockname` or `getpeername` returned as HOST:PORT, or [HOST]:PORT for IPv6.
+
+    An IPv4 client of a socket for both families is shown as that, and not as mapped to IPv6 (RFC 4291, 2.5.5.2).
+    """
     match sockname:
         case (str(host), int(port), *_):
+            if "." in host:
+                host = host.removeprefix("::ffff:")
             return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         case _:
             return str(sockname) or "unnamed"

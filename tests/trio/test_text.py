@@ -105,6 +105,7 @@ def test_harmless_text_is_never_changed(text: str) -> None:
         (("127.0.0.1", 6000), "127.0.0.1:6000"),
         (("::1", 6000, 0, 0), "[::1]:6000"),
         (("fe80::1%eth0", 1, 0, 2), "[fe80::1%eth0]:1"),
+        (("::ffff:192.0.2.1", 6000, 0, 0), "192.0.2.1:6000"),
         (("localhost", 0), "localhost:0"),
         ("/run/greeter", "/run/greeter"),
         ("", "unnamed"),

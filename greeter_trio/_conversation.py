@@ -1,0 +1,192 @@
+"""One client of the server, from accept to close, and what the log says of it."""
+
+import logging
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import trio
+
+from greeter_core import ConversationEnded, EndReason, NamesReceived, Refused, ServerConnection, ServerEvent
+
+from ._drive import BROKEN, Driver
+from ._log import logger
+from ._proxy import ProxyError, receive_header
+from ._terms import Terms
+from ._text import address, counted, printable
+from ._tls import HandshakeFailed, TLSStream
+
+_WHY = {
+    EndReason.EXIT: "the client said exit",
+    EndReason.SHUTDOWN: "the server is shutting down",
+    EndReason.EOF: "the client ended it",
+    EndReason.LIFETIME: "its time was over",
+}
+
+
+class Conversation:
+    """One client: a PROXY header and a TLS handshake, if the terms want them, and then the conversation."""
+
+    __slots__ = (
+        "_driver",
+        "_forget",
+        "_peer",
+        "_shutting_down",
+        "_since",
+        "_sock",
+        "_terms",
+        "_why",
+        "full",
+        "names",
+        "number",
+        "reason",
+    )
+
+    def __init__(  # noqa: PLR0913 - there is one caller
+        self,
+        number: int,
+        sock: socket.socket,
+        peer: object,
+        terms: Terms,
+        forget: Callable[["Conversation"], None],
+        *,
+        full: bool,
+    ) -> None:
+        self.number = number
+        self.full = full
+        """Whether there is no place for this client, who is only told so."""
+        self.names = 0
+        """How many names were greeted."""
+        self.reason = "cut"
+        """Why it ended, in a word. If nothing ended it, it was cut off."""
+        self._why = "it was cut off"
+        self._sock = sock
+        self._peer = peer  # its address; text only if somebody wants to read it
+        self._terms = terms
+        self._forget = forget
+        self._since = trio.current_time()
+        self._driver: Driver | None = None
+        self._shutting_down = False
+
+    @property
+    def received(self) -> int:
+        """How many bytes came from the client since it was welcomed."""
+        return self._driver.received if self._driver else 0
+
+    @property
+    def sent(self) -> int:
+        """How many bytes were sent to the client since then."""
+        return self._driver.sent if self._driver else 0
+
+    async def run(self) -> None:
+        """Have the conversation. Whatever happens, the connection is closed in the end, and no exception comes out."""
+        stream = trio.SocketStream(trio.socket.from_stdlib_socket(self._sock))
+        try:
+            ready: trio.abc.Stream | None = stream
+            if self._terms.proxy_protocol or self._terms.ssl_context:
+                ready = await self._shake_hands(stream)
+            else:
+                self._log_open()
+            if ready:
+                await self._start(ready).run()
+        except Exception:
+            self._end("bug", "the server has a bug")
+            logger.exception("The conversation with %s failed", address(self._peer), extra=self._extra("failed"))
+        finally:
+            stream.socket.close()
+            self._log_closed()
+            self._forget(self)
+
+    def shut_down(self) -> None:
+        """End it in good order, when what has come from the client already is answered."""
+        self._shutting_down = True
+        if self._driver:
+            self._driver.shut_down()
+
+    async def _shake_hands(self, stream: trio.SocketStream) -> trio.abc.Stream | None:
+        """Take the PROXY header and do the TLS handshake; return the stream for the conversation, if that went well."""
+        patience = self._terms.limits.handshake_timeout
+        awaited = "PROXY header"
+        try:
+            with trio.move_on_after(patience):
+                if self._terms.proxy_protocol:
+                    source = await receive_header(stream)
+                    if source:
+                        self._peer = f"{address(source)} through {address(self._peer)}"
+                self._log_open()
+                awaited = "TLS handshake"
+                return await self._secure(stream)
+        except (ProxyError, HandshakeFailed, *BROKEN) as exc:
+            self._end("handshake", str(exc))
+        else:
+            self._end("handshake", f"no {awaited} within {patience:g} s")
+        return None
+
+    async def _secure(self, stream: trio.SocketStream) -> trio.abc.Stream:
+        if self._terms.ssl_context is None:
+            return stream
+        tls = TLSStream(stream, self._terms.ssl_context, server_side=True)
+        await tls.do_handshake()
+        logger.debug("#%d speaks %s", self.number, tls.version)
+        return tls
+
+    def _start(self, stream: trio.abc.Stream) -> Driver:
+        connection = ServerConnection(self._terms.config, now=trio.current_time(), full=self.full)
+        handle = self._handle_and_log if logger.isEnabledFor(logging.DEBUG) else self._handle
+        self._driver = Driver(connection, stream, handle, send_timeout=self._terms.limits.send_timeout)
+        if self._shutting_down:
+            self._driver.shut_down()
+        return self._driver
+
+    def _handle(self, event: ServerEvent) -> None:
+        match event:
+            case NamesReceived(names):
+                self.names += len(names)
+            case Refused(message=message):
+                self._why = f'the server said "{printable(message)}"'
+            case ConversationEnded(EndReason.CONNECTION_LOST as reason):
+                if self._driver and self._driver.failure:  # otherwise a send was cancelled from outside
+                    self._end(reason.name.lower(), f"the connection was lost ({self._driver.failure})")
+            case ConversationEnded(reason):
+                self._end(reason.name.lower(), _WHY.get(reason, self._why))
+
+    def _handle_and_log(self, event: ServerEvent) -> None:
+        logger.debug("#%d %s", self.number, event)
+        self._handle(event)
+
+    def _end(self, reason: str, why: str) -> None:
+        self.reason, self._why = reason, why
+
+    # The log
+
+    def _log_open(self) -> None:
+        if logger.isEnabledFor(logging.INFO):
+            logger.info(
+                "Accept new connection from %s (#%d)", address(self._peer), self.number, extra=self._extra("open")
+            )
+
+    def _log_closed(self) -> None:
+        if not logger.isEnabledFor(logging.INFO):
+            return
+        seconds = trio.current_time() - self._since
+        logger.info(
+            "Connection from %s is closed: %s; %s in %.1f s, %d bytes in, %d out (#%d)",
+            address(self._peer),
+            self._why,
+            counted(self.names, "name"),
+            seconds,
+            self.received,
+            self.sent,
+            self.number,
+            extra=self._extra(
+                "closed",
+                reason=self.reason,
+                names=self.names,
+                received_bytes=self.received,
+                sent_bytes=self.sent,
+                seconds=round(seconds, 3),
+            ),
+        )
+
+    def _extra(self, event: str, **facts: Any) -> dict[str, Any]:  # noqa: ANN401 - whatever JSON can say
+        return {"facts": {"event": event, "connection": self.number, "peer": address(self._peer), **facts}}

@@ -1,0 +1,67 @@
+"""What the server tells about itself: the log, as text or as JSON, and counters.
+
+A line in the log is for a person, and has `extra={"facts": {...}}` for programs, which the JSON format shows as well.
+"""
+
+import datetime as dt
+import json
+import logging
+from collections import Counter
+
+import attrs
+
+logger = logging.getLogger("greeter_trio")
+
+
+class JsonFormatter(logging.Formatter):
+    """Each line is a JSON object: `time` (UTC, RFC 3339), `level`, `message`, and the facts."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the object for one line."""
+        time = dt.datetime.fromtimestamp(record.created, dt.UTC)
+        line = {
+            "time": time.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "level": record.levelname.lower(),
+            "message": record.getMessage(),
+            **getattr(record, "facts", {}),
+        }
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(line)
+
+
+@attrs.define
+class Counters:
+    """What happened since the server was started."""
+
+    accepted: int = 0
+    closed: Counter[str] = attrs.field(factory=Counter)
+    """How many conversations ended, for each reason."""
+    names: int = 0
+    received: int = 0
+    sent: int = 0
+    accept_failures: int = 0
+
+    def __add__(self, other: "Counters") -> "Counters":
+        return Counters(*(getattr(self, field.name) + getattr(other, field.name) for field in attrs.fields(Counters)))
+
+    def facts(self) -> dict[str, int]:
+        """Return all of them, named as Prometheus has it (`_total` only grows, `reason` is a label)."""
+        return {
+            "greeter_connections_accepted_total": self.accepted,
+            "greeter_connections_open": self.accepted - self.closed.total(),
+            **{
+                f'greeter_connections_closed_total{{reason="{reason}"}}': number
+                for reason, number in sorted(self.closed.items())
+            },
+            "greeter_names_greeted_total": self.names,
+            "greeter_received_bytes_total": self.received,
+            "greeter_sent_bytes_total": self.sent,
+            "greeter_accept_failures_total": self.accept_failures,
+        }
+
+    def log(self) -> None:
+        """Write them to the log, as one line."""
+        facts = self.facts()
+        text = ", ".join(f"{name} {number}" for name, number in facts.items())
+        logger.info("Counters: %s", text, extra={"facts": facts})
