@@ -6,6 +6,7 @@ has nothing to cancel.
 """
 
 import contextlib
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 
 import trio
@@ -14,13 +15,16 @@ from greeter_core import (
     ClientConfig,
     ClientConnection,
     ClientEvent,
+    EndReason,
     Greeted,
     LocalProtocolError,
     NameRequested,
 )
 
+from ._connect import Target, connect
 from ._drive import Driver
-from ._errors import Ending
+from ._errors import ConversationFailed, Ending
+from ._tls import HandshakeFailed
 
 
 @contextlib.asynccontextmanager
@@ -29,14 +33,24 @@ async def open_greeter(
     port: int = 6000,
     *,
     config: ClientConfig = ClientConfig(),  # noqa: B008 - it is frozen
+    ssl_context: ssl.SSLContext | None = None,
 ) -> AsyncIterator["Greeter"]:
     """Connect to a greeter, and wait until it asks for a name; at the end of the block, say exit.
 
-    Raises OSError if nothing can be connected to, and `ConversationFailed` if what answers is no greeter or if the
-    conversation does not end in good order. How long to try to connect is the caller's choice (`trio.fail_after`).
+    `host` is a name, an IP address, or `unix:` and the path of a Unix socket, which has no port. With `ssl_context` TLS
+    is spoken, and the server's certificate must be for `host` if the context says so (`check_hostname`).
+
+    Raises OSError if nothing can be connected to, and `ConversationFailed` if there is no TLS connection, if what
+    answers is no greeter, or if the conversation does not end in good order. A handshake that fails has the reason
+    `EndReason.CONNECTION_LOST`. How long to try to connect is the caller's choice (`trio.fail_after`).
     """
-    async with await trio.open_tcp_stream(host, port) as stream:
-        greeter = Greeter(stream, config)
+    try:
+        link = await connect(Target(host, port, ssl_context))
+    except HandshakeFailed as exc:
+        msg = f"there is no TLS connection to the server: {exc}"
+        raise ConversationFailed(msg, EndReason.CONNECTION_LOST) from exc
+    async with link.stream:
+        greeter = Greeter(link.stream, config)
         await greeter._open()  # noqa: SLF001 - its other half
         yield greeter
         await greeter._leave()  # noqa: SLF001

@@ -15,8 +15,6 @@ from collections.abc import Iterator
 import trio
 
 from greeter_core import (
-    ClientConfig,
-    ClientConnection,
     ClientEvent,
     ConversationEnded,
     GoodbyeReceived,
@@ -27,8 +25,8 @@ from greeter_core import (
     Welcomed,
 )
 
-from ._drive import Driver
-from ._errors import Ending, ExitStatus
+from ._connect import Call
+from ._errors import ExitStatus
 from ._text import complain, printable, settle_output
 
 with contextlib.suppress(ImportError):  # some Pythons are built without it; lines are then edited by the terminal alone
@@ -37,29 +35,29 @@ with contextlib.suppress(ImportError):  # some Pythons are built without it; lin
 ASK = "Please input your name: "
 
 
-async def converse(stream: trio.abc.Stream, config: ClientConfig) -> ExitStatus:
-    """Have a conversation with a person at standard input, until one side ends it."""
+async def converse(call: Call) -> ExitStatus:
+    """Have a person at standard input converse with the server, until one side ends it."""
     sys.stdin.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]  # names are bytes
     with _terminal_kept():
-        return await _Console(stream, config).run()
+        return await _Console(call).run()
 
 
 class _Console:
-    def __init__(self, stream: trio.abc.Stream, config: ClientConfig) -> None:
+    def __init__(self, call: Call) -> None:
+        self._connection = call.connection
+        self._driver = call.driver
+        self._ending = call.ending
         self._happen, self._events = trio.open_memory_channel[ClientEvent](math.inf)
-        self._connection = ClientConnection(config, now=trio.current_time())
-        self._driver = Driver(self._connection, stream, self._happen.send_nowait)
+        call.listen(self._happen.send_nowait)
         self._asking: trio.CancelScope | None = None  # while the person is asked
         self._leaving = False
         self._status = ExitStatus.DONE  # as far as the terminal is concerned
 
     async def run(self) -> ExitStatus:
-        ending = Ending()
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._drive)
                 async for event in self._events:
-                    ending.note(event, self._driver.failure)
                     match event:
                         case Welcomed():
                             self._show("Welcome!")
@@ -75,10 +73,10 @@ class _Console:
                             self._leave_prompt()
         finally:
             self._leave_prompt()  # at Ctrl-C the cursor is still there
-        if ending.well:
+        if self._ending.well:
             return self._status
-        complain(ending.message)
-        return ending.status
+        complain(self._ending.message)
+        return self._ending.status
 
     async def _drive(self) -> None:
         await self._driver.run()

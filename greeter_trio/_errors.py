@@ -14,7 +14,7 @@ class ExitStatus(enum.IntEnum):
     """What the process tells its caller."""
 
     DONE = 0
-    FAILED = 1  # cannot connect or listen, connection lost, protocol violation, refused
+    FAILED = 1  # cannot connect or listen, connection lost, protocol violation, refused, bad input
     USAGE = 2
     TIMED_OUT = 3
     INTERRUPTED = 130  # Ctrl-C: 128 + SIGINT

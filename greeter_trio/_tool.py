@@ -6,74 +6,122 @@ Standard input and output are read and written in threads, so that a blocked pip
 
 When the conversation ends, asking is cancelled, and what was greeted is still printed. When printing fails, everything
 is cancelled.
+
+As JSON each name has an object, in order, greeted or not, so that objects and names correspond; a failure to which no
+name belongs has one of its own.
 """
 
 import json
 import math
 import os
 import sys
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 
+import attrs
 import trio
 
-from greeter_core import ClientConfig, ClientConnection, ClientEvent, EndReason, Greeted, LocalProtocolError
+from greeter_core import ClientEvent, EndReason, Greeted, LocalProtocolError
 
-from ._drive import Driver
-from ._errors import Ending, ExitStatus
+from ._connect import Call, Facts, NoConversation, milliseconds_since
+from ._errors import ExitStatus
 from ._text import complain, printable
 
 _CHUNK = 65536  # bytes to read at once
 _LINE = 2048  # bytes to keep of a line that has not ended: more than a name may have
 
 
-async def converse(
-    stream: trio.abc.Stream, config: ClientConfig, names: Sequence[bytes], *, as_json: bool
-) -> ExitStatus:
+async def converse(call: Call, names: Sequence[bytes], *, as_json: bool) -> ExitStatus:
     """Have these names greeted, or those on standard input if there are none; print the greetings, and say exit."""
-    return await _Tool(stream, config, as_json=as_json).run(names)
+    return await _Tool(call, as_json=as_json).run(names)
+
+
+async def report(failure: NoConversation, names: Sequence[bytes], *, as_json: bool) -> None:
+    """Tell what became of these names, which nobody was there to greet."""
+    asked = [_Asked(name, error=str(failure)) for name in names if name != b"exit"]
+    if failure.facts.connect_ms is not None:  # otherwise there was not even a server to ask
+        for each in asked:
+            complain(f"not greeted: {each.shown}")
+    if as_json:
+        lines = [_object(each, failure.facts) for each in asked or [_Asked(None, error=str(failure))]]
+        try:
+            await _print_lines(lines)
+        except OSError as exc:
+            complain(_cannot_write(exc))
+
+
+@attrs.define
+class _Asked:
+    """A name that was asked, and what became of it."""
+
+    name: bytes | None
+    """None stands for what failed before any name."""
+    asked_at: float = 0.0
+    greeting_ms: float | None = None
+    error: str = ""
+
+    @property
+    def shown(self) -> str:
+        return printable(self.name or b"")
+
+    @property
+    def is_settled(self) -> bool:
+        return self.greeting_ms is not None or self.error != ""
 
 
 class _Tool:
-    def __init__(self, stream: trio.abc.Stream, config: ClientConfig, *, as_json: bool) -> None:
-        self._connection = ClientConnection(config, now=trio.current_time())
-        self._driver = Driver(self._connection, stream, self._handle)
+    def __init__(self, call: Call, *, as_json: bool) -> None:
+        self._connection = call.connection
+        self._driver = call.driver
+        self._ending = call.ending
+        self._facts = call.facts
         self._as_json = as_json
-        self._ending = Ending()
-        self._status = ExitStatus.DONE  # as far as input and output are concerned
+        self._status = ExitStatus.DONE
+        self._failure = ""  # the last one
         self._asking = trio.CancelScope()
-        self._printer, self._to_print = trio.open_memory_channel[bytes](math.inf)
+        self._asked: deque[_Asked] = deque()  # in order; the first one is not settled
+        self._printer, self._to_print = trio.open_memory_channel[_Asked](math.inf)
         self._lines = 0
-        self._unprinted = 0  # names that were asked and whose greeting is not printed
+        self._names = 0  # that were asked, ever
+        self._unprinted = 0  # of these, those whose line is not printed
         self._all_printed = trio.Event()
+        call.listen(self._handle)
 
     async def run(self, names: Sequence[bytes]) -> ExitStatus:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._drive)
-            nursery.start_soon(self._ask, names)
-            try:
-                await self._print()
-            except OSError as exc:
-                self._fail(f"cannot write to standard output: {exc.strerror}")
-                nursery.cancel_scope.cancel()
-        if self._ending.reason not in (None, EndReason.EXIT):
-            self._fail(self._ending.message)
-            for name in self._ending.unanswered:
-                complain(f"not greeted: {printable(name)}")
-            if self._ending.unanswered and not names:
-                complain("what came after that on standard input, if anything, was not asked")
-            return self._ending.status
+            nursery.start_soon(self._print, nursery.cancel_scope)
+            async with trio.open_nursery() as talking:
+                talking.start_soon(self._drive)
+                talking.start_soon(self._ask, names)
+            if self._ending.reason is not EndReason.EXIT:
+                self._report_ending(from_input=not names)
+            if self._failure and not self._names:
+                self._printer.send_nowait(_Asked(None, error=self._failure))
+            self._printer.close()
         return self._status
 
     async def _drive(self) -> None:
         await self._driver.run()
         self._asking.cancel()
-        self._printer.close()
 
     def _handle(self, event: ClientEvent) -> None:
-        self._ending.note(event, self._driver.failure)
         if isinstance(event, Greeted):
-            self._printer.send_nowait(event.name)
+            self._asked[0].greeting_ms = milliseconds_since(self._asked[0].asked_at)
+            self._settle()
+
+    def _report_ending(self, *, from_input: bool) -> None:
+        message = self._ending.message
+        self._fail(message, self._ending.status)
+        rest = [asked for asked in self._asked if not asked.is_settled]
+        for asked in rest:
+            complain(f"not greeted: {asked.shown}")
+            asked.error = message
+        if rest and from_input:
+            complain("what came after that on standard input, if anything, was not asked")
+        self._settle()
+
+    # Asking
 
     async def _ask(self, names: Sequence[bytes]) -> None:
         with self._asking:
@@ -106,42 +154,82 @@ class _Tool:
                 more = False
                 break
             if line:
-                try:
-                    self._connection.send_name(line, self._driver.now())
-                except LocalProtocolError as exc:
-                    self._fail(f"line {self._lines} is left out: {exc}")
-                else:
-                    self._unprinted += 1
+                self._ask_one(line)
+        self._settle()
         self._driver.wake()
         if self._unprinted:
             self._all_printed = trio.Event()
             await self._all_printed.wait()
         return more
 
-    async def _print(self) -> None:
-        async for name in self._to_print:
-            names = [name]
-            with suppress(trio.WouldBlock, trio.EndOfChannel):
-                while True:
-                    names.append(self._to_print.receive_nowait())
-            text = "".join(map(self._line, names)).encode(sys.stdout.encoding, "backslashreplace")
-            await trio.to_thread.run_sync(_write, text, abandon_on_cancel=True)
-            self._unprinted -= len(names)
-            if not self._unprinted:
-                self._all_printed.set()
+    def _ask_one(self, line: bytes) -> None:
+        asked = _Asked(line, trio.current_time())
+        try:
+            self._connection.send_name(line, self._driver.now())
+        except LocalProtocolError as exc:
+            if self._connection.state.is_open:  # otherwise nothing is wrong with this line
+                asked.error = f"line {self._lines} is left out: {exc}"
+                self._fail(asked.error)
+        self._asked.append(asked)
+        self._names += 1
+        self._unprinted += 1
 
-    def _line(self, name: bytes) -> str:
+    # Printing
+
+    def _settle(self) -> None:
+        """Have printed what is settled, as far as everything before it is."""
+        while self._asked and self._asked[0].is_settled:
+            self._printer.send_nowait(self._asked.popleft())
+
+    async def _print(self, everything: trio.CancelScope) -> None:
+        try:
+            async for asked in self._to_print:
+                several = [asked]
+                with suppress(trio.WouldBlock, trio.EndOfChannel):
+                    while True:
+                        several.append(self._to_print.receive_nowait())
+                await _print_lines(map(self._line, several))
+                self._unprinted -= len(several)
+                if not self._unprinted:
+                    self._all_printed.set()
+        except OSError as exc:
+            self._fail(_cannot_write(exc))
+            everything.cancel()
+
+    def _line(self, asked: _Asked) -> str:
         if self._as_json:
-            text = name.decode("utf-8", "replace")
-            return json.dumps({"name": text, "greeting": f"Hello {text}!"}) + "\n"
-        return f"Hello {printable(name)}!\n"
+            return _object(asked, self._facts)
+        return "" if asked.error else f"Hello {asked.shown}!\n"
 
-    def _fail(self, message: str) -> None:
+    def _fail(self, message: str, status: ExitStatus = ExitStatus.FAILED) -> None:
         complain(message)
-        self._status = ExitStatus.FAILED
+        self._failure = message
+        self._status = status
+
+
+def _object(asked: _Asked, facts: Facts) -> str:
+    name = None if asked.name is None else asked.name.decode("utf-8", "replace")
+    fields = {
+        "name": name,
+        "greeting": None if asked.error else f"Hello {name}!",
+        **attrs.asdict(facts),
+        "greeting_ms": asked.greeting_ms,
+    }
+    if asked.error:
+        fields["error"] = asked.error
+    return json.dumps(fields) + "\n"
+
+
+async def _print_lines(lines: Iterable[str]) -> None:
+    text = "".join(lines).encode(sys.stdout.encoding, "backslashreplace")
+    await trio.to_thread.run_sync(_write, text, abandon_on_cancel=True)
 
 
 def _write(text: bytes) -> None:
     """Write to standard output, past `sys.stdout`: a thread that is left behind in there keeps its lock for ever."""
     while text:
         text = text[os.write(1, text) :]
+
+
+def _cannot_write(exc: OSError) -> str:
+    return f"cannot write to standard output: {exc.strerror}"

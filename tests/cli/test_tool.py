@@ -180,14 +180,17 @@ def test_nothing_leaks(port: int) -> None:
 
 
 def test_json(port: int) -> None:
-    """With --json each line is an object with the name and its greeting, whatever the name."""
+    """With --json each line is an object with the name, its greeting and what was measured, whatever the name."""
     names = ["Ada", 'Robert "Bobby" Tables', "\\n", ESCAPES, *SCRIPTS]
     done = run_client(port, "--json", stdin="\n".join(names).encode())
     assert (done.stderr, done.returncode) == (b"", 0)
     assert done.stdout.endswith(b"\n")
-    assert [json.loads(line) for line in done.stdout.splitlines()] == [
-        {"name": name, "greeting": f"Hello {name}!"} for name in names
-    ]
+    objects = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [(each["name"], each["greeting"]) for each in objects] == [(name, f"Hello {name}!") for name in names]
+    for each in objects:
+        assert (each["peer"], each["tls"]) == (f"{HOST}:{port}", None)
+        assert min(each["connect_ms"], each["first_byte_ms"], each["greeting_ms"]) >= 0
+        assert "error" not in each
 
 
 def test_strange_names() -> None:

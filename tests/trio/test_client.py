@@ -4,7 +4,9 @@
 import contextlib
 import errno
 import socket
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 
 import pytest
 import trio
@@ -12,7 +14,9 @@ from trio.testing import MockClock
 
 from greeter_core import ClientConfig, EndReason, Framing, LocalProtocolError, ServerConfig
 from greeter_trio import ConversationFailed, Greeter, open_greeter
+from greeter_trio._tls import TLSStream, client_context, server_context
 
+from .certificates import Authority
 from .helpers import (
     GOODBYE,
     NO_LINGER,
@@ -463,6 +467,89 @@ async def test_a_refused_connection_raises() -> None:
     assert isinstance(cause, ExceptionGroup)
     attempts = [attempt for attempt in cause.exceptions if isinstance(attempt, OSError)]
     assert [attempt.errno for attempt in attempts] == [errno.ECONNREFUSED]
+
+
+async def test_a_host_that_cannot_be_one_raises() -> None:
+    """A host that IDNA does not allow raises OSError, as one that does not exist does."""
+    with pytest.raises(OSError, match="host"):
+        async with open_greeter("a..b"):
+            pytest.fail("nobody is there")
+
+
+# TLS and Unix sockets
+
+
+def over_tls(script: Script, context: ssl.SSLContext) -> Script:
+    """Return a script that is played over TLS."""
+
+    async def play(peer: Peer) -> None:
+        stream = TLSStream(peer.stream, context, server_side=True)
+        with contextlib.suppress(Exception):  # the client says what went wrong
+            await stream.do_handshake()
+            await script(Peer(stream))
+
+    return play
+
+
+async def test_tls(tmp_path: Path) -> None:
+    """With an SSL context the conversation goes over TLS, and ends in good order."""
+    authority = Authority(tmp_path)
+    said: list[bytes] = []
+
+    async def hear_the_rest(peer: Peer) -> None:
+        await peer.hear_all()
+        said.append(peer.heard)
+
+    script = over_tls(playing(ADA, EXIT, end=hear_the_rest), server_context(authority.issue("127.0.0.1"), None))
+    context = client_context(authority.path)
+    async with (
+        scripted(script) as port,
+        open_greeter("127.0.0.1", port, ssl_context=context) as greeter,
+    ):
+        assert await greeter.greet("Ada") == "Hello Ada!"
+    assert said == [b"Ada\nexit\n"]
+
+
+@pytest.mark.parametrize(
+    ("script", "message"),
+    [
+        (_close, "the server hung up during the handshake"),
+        (lambda peer: peer.say(WELCOME), "the server does not speak TLS on this port"),
+        (None, "the server's certificate is not valid for"),
+    ],
+    ids=["hangs up", "plain", "another name"],
+)
+async def test_tls_that_fails(tmp_path: Path, script: Script | None, message: str) -> None:
+    """A handshake that fails is a conversation that fails, in the words of TLS, and leaves nothing open."""
+    authority = Authority(tmp_path)
+    another = over_tls(_wait, server_context(authority.issue("other.example"), None))
+    context = client_context(authority.path)
+    async with nothing_left_open(), scripted(script or another) as port:
+        with pytest.raises(ConversationFailed) as caught:
+            async with open_greeter("127.0.0.1", port, ssl_context=context):
+                pytest.fail("there is no TLS")
+    assert str(caught.value).startswith("there is no TLS connection to the server: ")
+    assert message in str(caught.value)
+    assert caught.value.reason is EndReason.CONNECTION_LOST
+    assert caught.value.unanswered == ()
+
+
+async def test_unix_socket(tmp_path: Path) -> None:
+    """A server at a Unix socket is opened by its path."""
+    path = str(tmp_path / "greeter.sock")
+    with trio.socket.socket(socket.AF_UNIX) as listener:
+        await listener.bind(path)
+        listener.listen()
+        async with trio.open_nursery() as nursery:
+
+            async def serve() -> None:
+                near, _ = await listener.accept()
+                async with trio.SocketStream(near) as stream:
+                    await playing(ADA, EXIT, end=_wait)(Peer(stream))
+
+            nursery.start_soon(serve)
+            async with open_greeter(f"unix:{path}") as greeter:
+                assert await greeter.greet("Ada") == "Hello Ada!"
 
 
 # Asking and not waiting

@@ -67,7 +67,7 @@ def test_every_reason_can_be_told() -> None:
         EndReason.REFUSED: Refused(b"Sorry, no."),
         EndReason.VIOLATION: ProtocolViolated(expected=b"a", received=b"b"),
     }
-    for reason in EndReason:
+    for reason in set(EndReason) - {EndReason.LIFETIME}:  # which only a server knows
         ending = Ending()
         if reason in before:
             ending.note(before[reason])

@@ -1,0 +1,145 @@
+"""The command `serve`: a server that people, signals and systemd can deal with."""
+
+import argparse
+import contextlib
+import logging
+import resource
+import signal
+import ssl
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import trio
+
+from greeter_core import Framing, ServerConfig
+
+from . import _systemd
+from ._errors import ExitStatus
+from ._listen import Fd, Listener, ListenError, Tcp, adopt, open_listeners, write_port_file
+from ._log import JsonFormatter, logger
+from ._server import Service
+from ._signals import at_first_signal
+from ._terms import Limits, Terms, WhenFull
+from ._text import complain
+from ._tls import TLSError, server_context
+
+_SHUT_DOWN = (signal.SIGINT, signal.SIGTERM)
+
+
+def serve(arguments: argparse.Namespace) -> int:
+    """Run the server until a signal ends it, and return the exit status."""
+    handler = logging.StreamHandler()  # to standard error, flushed after each line
+    if arguments.log_format == "json":
+        handler.setFormatter(JsonFormatter())
+    logger.addHandler(handler)
+    logger.setLevel(arguments.log_level.upper())
+    _allow_descriptors()
+    try:
+        return trio.run(_serve, arguments)
+    except (ListenError, TLSError) as exc:
+        complain(str(exc))
+        return ExitStatus.FAILED
+    finally:
+        logger.removeHandler(handler)
+
+
+def _allow_descriptors() -> None:
+    """Have as many descriptors as the system allows: the usual 1,024 are for programs that use select(2)."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):  # it is less on some systems, in spite of what they say
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+async def _serve(arguments: argparse.Namespace) -> ExitStatus:
+    service = Service(_terms(arguments))
+    listeners = await _listen(arguments)
+    shutdown = trio.Event()
+
+    def shut_down(_: int) -> None:
+        _systemd.notify("STOPPING=1")
+        shutdown.set()
+
+    async with trio.open_nursery() as nursery:
+        await nursery.start(at_first_signal, _SHUT_DOWN, shut_down, signal.SIG_DFL)
+        await nursery.start(_obey, service, arguments)
+        with _port_file(arguments.port_file, listeners):
+            _systemd.notify("READY=1")
+            cut = await service.serve(listeners, shutdown)
+        nursery.cancel_scope.cancel()
+    service.counters.log()
+    return ExitStatus.TIMED_OUT if cut else ExitStatus.DONE
+
+
+async def _listen(arguments: argparse.Namespace) -> list[Listener]:
+    listeners = [adopt(sock, inherited=True) for sock in _systemd.activated()]
+    if listeners and arguments.only_if_not_activated:
+        return listeners
+    endpoints = arguments.listen or [Tcp(arguments.host, arguments.port)]
+    for listener in listeners:
+        number = listener.socket.fileno()
+        if Fd(number) in endpoints:
+            msg = f"systemd has passed descriptor {number}, so it is listened on: leave out --listen fd:{number}"
+            raise ListenError(msg)
+    return listeners + await open_listeners(endpoints, reuse_port=arguments.reuse_port)
+
+
+@contextlib.contextmanager
+def _port_file(path: str | None, listeners: Sequence[Listener]) -> Iterator[None]:
+    """Have a file with the ports, for as long as the server runs."""
+    if path is None:
+        yield
+        return
+    write_port_file(path, listeners)
+    try:
+        yield
+    finally:
+        Path(path).unlink(missing_ok=True)
+
+
+async def _obey(
+    service: Service,
+    arguments: argparse.Namespace,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Do what signals ask for, besides to shut down."""
+    numbers = [signal.SIGUSR1, signal.SIGHUP] if arguments.tls_cert else [signal.SIGUSR1]
+    with trio.open_signal_receiver(*numbers) as signals:
+        task_status.started()
+        async for number in signals:
+            if number == signal.SIGUSR1:
+                service.counters.log()
+            else:
+                _systemd.notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
+                try:
+                    service.terms.ssl_context = _ssl_context(arguments)
+                    logger.info("The TLS certificate was loaded again: it holds for new connections")
+                except TLSError as exc:
+                    logger.error("The TLS certificate stays as it was: %s", exc)  # noqa: TRY400 - it says all
+                _systemd.notify("READY=1")
+
+
+def _terms(arguments: argparse.Namespace) -> Terms:
+    return Terms(
+        config=ServerConfig(
+            framing=Framing(arguments.framing),
+            idle_timeout=arguments.idle_timeout,
+            max_lifetime=arguments.max_lifetime,
+        ),
+        limits=Limits(
+            max_connections=arguments.max_connections,
+            when_full=WhenFull(arguments.when_full),
+            handshake_timeout=arguments.handshake_timeout,
+            send_timeout=arguments.send_timeout,
+            drain_delay=arguments.drain_delay,
+            grace=arguments.grace,
+        ),
+        ssl_context=_ssl_context(arguments),
+        proxy_protocol=arguments.proxy_protocol == "require",
+    )
+
+
+def _ssl_context(arguments: argparse.Namespace) -> ssl.SSLContext | None:
+    if arguments.tls_cert is None:
+        return None
+    return server_context(arguments.tls_cert, arguments.tls_key, arguments.tls_client_ca)
