@@ -27,7 +27,7 @@ from ._events import (
 from ._server import ServerConnection
 from ._states import ClientState, ServerState
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "ClientConfig",

@@ -1,6 +1,7 @@
 """What the README shows is what happens."""
 
 import doctest
+import json
 import os
 import pty
 import re
@@ -10,10 +11,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import attrs
 import pytest
 
-from greeter_core import ClientConfig, ServerConfig
 from greeter_trio._cli import main
 from greeter_trio._errors import ExitStatus
 from tests.readme import README, ROOT, code_blocks
@@ -22,13 +21,13 @@ SECONDS = 20.0  # patience with a process
 
 
 @contextmanager
-def greeter() -> Iterator[tuple[dict[str, str], "subprocess.Popen[str]"]]:
+def greeter(*options: str) -> Iterator[tuple[dict[str, str], "subprocess.Popen[str]"]]:
     """Yield an environment whose `python -m greeter_trio client` finds a server, and that server."""
-    command = [sys.executable, "-m", "greeter_trio", "serve", "--port", "0"]
+    command = [sys.executable, "-m", "greeter_trio", "serve", "--port", "0", *options]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=ROOT) as server:
         try:
             assert server.stderr
-            port = server.stderr.readline().strip().rpartition(":")[2]
+            port = re.findall(r"\d+", server.stderr.readline())[-1]
             python = os.path.dirname(sys.executable)  # noqa: PTH120 - for PATH
             path = f"{python}:{os.environ['PATH']}"
             yield {**os.environ, "GREETER_PORT": port, "PATH": path, "LANG": "C.UTF-8", "TERM": "dumb"}, server
@@ -72,17 +71,44 @@ def test_session() -> None:
 
 def test_log() -> None:
     """The log that the README shows is what the server writes of that session, but for ports and seconds."""
-    (log,) = [block for block in code_blocks("text") if "Waiting" in block]
+    log, counters = [block for block in code_blocks("text") if "Waiting" in block or "Counters" in block]
     with greeter() as (env, server):
         for names in ("Ada 小明", "Grace Zoë"):
             subprocess.run(f"python -m greeter_trio client {names}", shell=True, env=env, cwd=ROOT, check=True)
         server.terminate()
         assert server.stderr
         written = server.stderr.read()
-    expected = log.partition("\n")[2]
-    assert re.sub(r"[\d.]+ s$|:\d+", "", written, flags=re.MULTILINE) == re.sub(
-        r"[\d.]+ s$|:\d+", "", expected, flags=re.MULTILINE
-    )
+    expected = log.partition("\n")[2] + "Shutting down: 0 conversations\n" + counters
+    ignored = re.compile(r"in [\d.]+ s|:\d+")
+    assert ignored.sub("", written) == ignored.sub("", expected)
+
+
+def test_json_log() -> None:
+    """A line of the JSON log that the README shows has the fields that the server writes, and no other."""
+    (shown,) = [block for block in code_blocks("json") if "closed" in block]
+    with greeter("--log-format", "json") as (env, server):
+        subprocess.run("python -m greeter_trio client Ada 小明", shell=True, env=env, cwd=ROOT, check=True)
+        server.terminate()
+        assert server.stderr
+        (written,) = [line for line in server.stderr if '"event": "closed"' in line]
+    changing = {"time", "message", "peer", "seconds"}
+    assert list(json.loads(shown)) == list(json.loads(written))
+    assert {key: value for key, value in json.loads(shown).items() if key not in changing} == {
+        key: value for key, value in json.loads(written).items() if key not in changing
+    }
+
+
+def test_json_of_the_client() -> None:
+    """The objects that the README shows have the fields that the client writes, and no other."""
+    (shown,) = [block.splitlines() for block in code_blocks("json") if "greeting" in block]
+    with greeter() as (env, _):
+        done = subprocess.run(
+            "python -m greeter_trio client --json Ada; GREETER_PORT=1 python -m greeter_trio client --json Bob",
+            shell=True, stdout=subprocess.PIPE, encoding="utf-8", env=env, cwd=ROOT, check=False,
+        )  # fmt: skip
+    written = done.stdout.splitlines()
+    assert [list(json.loads(line)) for line in shown] == [list(json.loads(line)) for line in written]
+    assert json.loads(written[0])["greeting"] == json.loads(shown[0])["greeting"]
 
 
 def test_core_without_io() -> None:
@@ -104,21 +130,30 @@ def test_trio_program() -> None:
     assert done.stdout.splitlines() == ["Hello Ada!", "Hello Grace!", "Hello Zoë!"]
 
 
-def test_options(capsys: pytest.CaptureFixture[str]) -> None:
-    """The table of options has all of them, and their defaults."""
-    table = README.read_text("utf-8").replace(r"\|", "/").partition("| option |")[2].partition("\n\n")[0]
-    cells = [[cell.strip(" `") for cell in row.split("|")] for row in table.splitlines()[2:]]
-    rows = {option.split()[0]: default for _, option, _, default, *_ in cells}
-    options = set()
-    for command in ("serve", "client"):
-        with pytest.raises(SystemExit):
-            main([command, "--help"])
-        options |= set(re.findall(r"(?<![\w-])--[a-z][\w-]*", capsys.readouterr().out.partition("environment:")[0]))
-    assert options - {"--help", "--version"} <= set(rows)
-    assert rows["--host"] == "127.0.0.1"
-    assert rows["--port"] == "6000"
-    assert float(rows["--idle-timeout"]) == attrs.asdict(ServerConfig())["idle_timeout"]
-    assert float(rows["--timeout"]) == attrs.asdict(ClientConfig())["reply_timeout"]
+@pytest.mark.parametrize("command", ["client", "serve"])
+def test_options(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The tables of options have all of them, and their defaults."""
+    text = README.read_text("utf-8").replace(r"\|", "/")
+    table = text.partition(f"| option of `{command}` |")[2].partition("\n\n")[0]
+    rows = [[cell.strip() for cell in row.split("|")][1:4] for row in table.splitlines()[2:]]
+    told = {
+        option: default.strip("`")
+        for options, defaults, _ in rows
+        for option, default in zip(
+            re.findall("--[a-z-]+", options.partition("`NAME")[0]), defaults.split(", ") * 2, strict=False
+        )
+    }
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    helped = capsys.readouterr().out
+    usage = helped.partition("\n\n")[0]
+    assert set(told) == set(re.findall(r"--[a-z][\w-]*", usage))
+    for option, default in told.items():
+        if default not in ("", "the system's"):
+            explained = re.search(rf"^  {option}.*(?:\n {{10,}}.*)*", helped, re.MULTILINE)
+            assert explained
+            if "default" in explained[0]:
+                assert re.search(rf"\(default:\s+{re.escape(default)}\)", explained[0])
 
 
 def test_exit_statuses() -> None:
