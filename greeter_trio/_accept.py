@@ -77,7 +77,7 @@ class Acceptor:
             except OSError as exc:
                 if exc.errno in _OURS:
                     raise
-                self._failed(exc)
+                self._fail(exc)
                 await trio.sleep(PAUSE)
 
     def finish(self) -> None:
@@ -94,7 +94,8 @@ class Acceptor:
                     if not self._accept():
                         break
         except OSError as exc:
-            self._failed(exc)
+            self.failures += 1
+            logger.warning("Cannot accept who still waits on %s: %s", self._listener.name, exc.strerror)
         finally:
             self._listener.close()
 
@@ -111,7 +112,7 @@ class Acceptor:
         self._take(sock, peer, self._listener)
         return True
 
-    def _failed(self, exc: OSError) -> None:
+    def _fail(self, exc: OSError) -> None:
         self.failures += 1
         now = trio.current_time()
         if now >= self._told_at + 1:

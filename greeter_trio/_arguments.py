@@ -24,7 +24,7 @@ _SERVE_EPILOG = f"""\
 signals:
   SIGINT (Ctrl-C), SIGTERM   shut down: every client is told goodbye; a second
                              one ends the server at once
-  SIGHUP                     load the TLS certificate again
+  SIGHUP                     with --tls-cert: load the certificate again
   SIGUSR1                    write counters to the log
 
 exit status:
@@ -141,8 +141,15 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
     _add_seconds(bounds, "--grace", limits.grace, "how long conversations may then take to end")
 
     log = parser.add_argument_group("log, on standard error")
-    log.add_argument("--log-level", choices=["debug", "info", "warning", "error"], default="info")
-    log.add_argument("--log-format", choices=["text", "json"], default="text")
+    log.add_argument(
+        "--log-level",
+        choices=["debug", "info", "warning", "error"],
+        default="info",
+        help="what is worth a line; debug: every event of every conversation (default: info)",
+    )
+    log.add_argument(
+        "--log-format", choices=["text", "json"], default="text", help="json: an object a line (default: text)"
+    )
 
 
 def _add_client(parser: argparse.ArgumentParser) -> None:

@@ -35,7 +35,7 @@ from ._tls import explain
 SEND_TIMEOUT = 30.0  # seconds for each slice
 BROKEN = (trio.BrokenResourceError, trio.ClosedResourceError)
 _SLICE = 65536  # bytes
-_REST = 0.5  # seconds in which a stream that cannot tell what has arrived has to hand it over
+_REST = 1.0  # seconds in which a stream that cannot tell exactly what has arrived has to hand it over
 
 
 async def drive(connection: ServerConnection | ClientConnection, stream: trio.abc.Stream) -> None:
@@ -138,9 +138,9 @@ class Driver:
         """Take what has arrived, but not what arrives from now on, and shut the connection down."""
         self._shutting_down = False
         rest = arrived(self._stream)
-        patience = math.inf if isinstance(self._stream, trio.SocketStream) else _REST
+        deadline = math.inf if isinstance(self._stream, trio.SocketStream) else trio.current_time() + _REST
         while rest > 0 and self._connection.state.is_open:
-            with trio.move_on_after(patience) as waiting:
+            with trio.CancelScope(deadline=deadline) as waiting:
                 try:
                     rest -= self._take(await receive_some(self._stream))
                 except BROKEN as exc:
@@ -148,6 +148,7 @@ class Driver:
             if waiting.cancelled_caught:
                 break
             await self._flush()
+            rest = min(rest, arrived(self._stream))
         self._connection.shutdown(self.now())
         self._report()
 

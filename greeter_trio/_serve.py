@@ -7,7 +7,6 @@ import resource
 import signal
 import ssl
 import time
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import trio
@@ -53,20 +52,25 @@ def _allow_descriptors() -> None:
 
 async def _serve(arguments: argparse.Namespace) -> ExitStatus:
     service = Service(_terms(arguments))
-    listeners = await _listen(arguments)
     shutdown = trio.Event()
 
     def shut_down(_: int) -> None:
         _systemd.notify("STOPPING=1")
         shutdown.set()
 
-    async with trio.open_nursery() as nursery:
-        await nursery.start(at_first_signal, _SHUT_DOWN, shut_down, signal.SIG_DFL)
-        await nursery.start(_obey, service, arguments)
-        with _port_file(arguments.port_file, listeners):
+    with contextlib.ExitStack() as held:
+        listeners = await _listen(arguments)
+        for listener in listeners:
+            held.callback(listener.close)
+        if arguments.port_file:
+            write_port_file(arguments.port_file, listeners)
+            held.callback(Path(arguments.port_file).unlink, missing_ok=True)
+        async with trio.open_nursery() as nursery:
+            await nursery.start(at_first_signal, _SHUT_DOWN, shut_down, signal.SIG_DFL)
+            await nursery.start(_obey, service, arguments)
             _systemd.notify("READY=1")
             cut = await service.serve(listeners, shutdown)
-        nursery.cancel_scope.cancel()
+            nursery.cancel_scope.cancel()
     service.counters.log()
     return ExitStatus.TIMED_OUT if cut else ExitStatus.DONE
 
@@ -82,19 +86,6 @@ async def _listen(arguments: argparse.Namespace) -> list[Listener]:
             msg = f"systemd has passed descriptor {number}, so it is listened on: leave out --listen fd:{number}"
             raise ListenError(msg)
     return listeners + await open_listeners(endpoints, reuse_port=arguments.reuse_port)
-
-
-@contextlib.contextmanager
-def _port_file(path: str | None, listeners: Sequence[Listener]) -> Iterator[None]:
-    """Have a file with the ports, for as long as the server runs."""
-    if path is None:
-        yield
-        return
-    write_port_file(path, listeners)
-    try:
-        yield
-    finally:
-        Path(path).unlink(missing_ok=True)
 
 
 async def _obey(

@@ -16,6 +16,8 @@ import termios
 
 import trio
 
+from ._tls import TLSStream
+
 _SIZE = 16384  # bytes to receive at once; what a peer that never reads can make a server keep is up to 17 times as much
 _POLLRDHUP = getattr(select, "POLLRDHUP", 0)  # Linux only
 
@@ -66,13 +68,16 @@ async def send_eof(stream: trio.abc.HalfCloseableStream) -> None:
 def arrived(stream: trio.abc.ReceiveStream) -> int:
     """Return how many bytes have arrived that were not received, and one more if the end of the stream has.
 
-    For a socket that is exact (FIONREAD in tcp(7), POLLRDHUP in poll(2)). Other streams, and the transport that they
-    may have, can hold back more than they tell, so for them it is an upper limit.
+    For a socket that is exact (FIONREAD in tcp(7), POLLRDHUP in poll(2)). For TLS it is more than will be received, but
+    0 if there is nothing. Other streams do not tell: for them it is a guess.
     """
+    if isinstance(stream, TLSStream):
+        return stream.unread + arrived(stream.transport_stream)
     if not isinstance(stream, trio.SocketStream):
-        transport = getattr(stream, "transport_stream", None)
-        return _SIZE + (arrived(transport) if transport else 0)
+        return _SIZE
     fd = stream.socket.fileno()
+    if fd < 0:
+        return 0  # it is closed
     (size,) = struct.unpack("i", fcntl.ioctl(fd, termios.FIONREAD, bytes(4)))
     poll = select.poll()
     poll.register(fd, _POLLRDHUP)

@@ -145,6 +145,11 @@ class TLSStream(trio.abc.HalfCloseableStream):
         self._send_broken = False
         self._ended = False  # by our close_notify, or by closing
 
+    @property
+    def unread(self) -> int:
+        """How many bytes the transport has handed over that nobody has received yet, encrypted or not."""
+        return self._incoming.pending + self._tls.pending() + len(self._received)
+
     async def do_handshake(self) -> None:
         """Agree with the peer on TLS, and check its certificate; how long that may take is up to the caller.
 

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import termios
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Self, TypeAlias
 
@@ -64,6 +64,7 @@ def started(
     stderr: Stdio = subprocess.PIPE,
     env: dict[str, str] | None = None,
     session: bool = False,
+    pass_fds: Sequence[int] = (),
 ) -> Iterator["subprocess.Popen[bytes]"]:
     """Start a process, and kill it at the end if it is still there."""
     with subprocess.Popen(
@@ -74,6 +75,7 @@ def started(
         cwd=ROOT,
         env=environment() if env is None else env,
         start_new_session=session,
+        pass_fds=pass_fds,
         bufsize=0,
     ) as process:
         try:
@@ -199,13 +201,18 @@ class Output:
 class Server:
     """A running server."""
 
-    def __init__(self, process: "subprocess.Popen[bytes]", log: Output) -> None:
+    def __init__(self, process: "subprocess.Popen[bytes]", log: Output, listeners: int = 1) -> None:
         self.process = process
         self.log = log
-        first = log.line()
-        match = re.fullmatch(r"Waiting for connection on (?:127\.0\.0\.1|\[::1\]):(\d+)", first)
-        assert match, first
-        self.port = int(match[1])
+        self.names: list[str] = []
+        """Where it listens."""
+        for _ in range(listeners):
+            line = log.line()
+            self.names.append(line.removeprefix("Waiting for connection on "))
+            assert self.names[-1] != line, line
+        ports = [re.fullmatch(r"(?:127\.0\.0\.1|\[::1\]):(\d+)", name) for name in self.names]
+        self.port = next((int(port[1]) for port in ports if port), 0)
+        """The first TCP port of these."""
 
     def stop(self, number: int = signal.SIGTERM) -> str:
         """End it by a signal, see that it ends well, and return what it has logged and nobody has looked at."""
@@ -217,11 +224,25 @@ class Server:
 @contextlib.contextmanager
 def serving(*options: str, command: tuple[str, ...] = COMMAND, env: dict[str, str] | None = None) -> Iterator[Server]:
     """Run a server on a free port; at the end it must still be able to end well."""
-    with started(*command, "serve", "--port", "0", *options, stdout=subprocess.DEVNULL, env=env) as process:
+    with serving_at("--port", "0", *options, command=command, env=env) as server:
+        assert server.port
+        yield server
+
+
+@contextlib.contextmanager
+def serving_at(
+    *options: str,
+    listeners: int = 1,
+    command: tuple[str, ...] = COMMAND,
+    env: dict[str, str] | None = None,
+    pass_fds: Sequence[int] = (),
+) -> Iterator[Server]:
+    """Run a server in the same way, where the options say; it has so many listeners."""
+    with started(*command, "serve", *options, stdout=subprocess.DEVNULL, env=env, pass_fds=pass_fds) as process:
         assert process.stderr
         log = Output(process.stderr.fileno())
         try:
-            server = Server(process, log)
+            server = Server(process, log, listeners)
             yield server
             if process.poll() is None:
                 assert "Traceback" not in server.stop()
@@ -277,6 +298,14 @@ class Peer:
 def connected(port: int, host: str = HOST) -> Peer:
     """Connect to a server."""
     return Peer(socket.create_connection((host, port), timeout=PATIENCE))
+
+
+def connected_to_file(path: str) -> Peer:
+    """Connect to a server's Unix socket."""
+    sock = socket.socket(socket.AF_UNIX)
+    sock.settimeout(PATIENCE)
+    sock.connect(path)
+    return Peer(sock)
 
 
 def met(port: int) -> Peer:

@@ -61,6 +61,25 @@ def test_help_has_the_environment(command: str) -> None:
     assert {"GREETER_HOST", "GREETER_PORT"} <= set(helped(command).replace(",", " ").split())
 
 
+def test_help_has_the_signals() -> None:
+    """--help of `serve` says what it does at each signal that it knows."""
+    signals = helped("serve").partition("\nsignals:\n")[2].partition("\n\n")[0]
+    assert set(re.findall(r"\bSIG[A-Z0-9]+\b", signals)) == {"SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1"}
+
+
+@COMMANDS
+def test_help_has_all_options(command: str) -> None:
+    """--help of each command says what each of its options is for, and the defaults of those that have one."""
+    text = helped(command)
+    usage, _, rest = text.partition("\n\n")
+    options = set(re.findall(r"--[a-z-]+", usage)) - {"--help"}
+    assert len(options) > 5
+    for option in options:
+        assert re.search(rf"^  {option}\b.*(\n {{10,}}|  +)\S", rest, re.MULTILINE), option
+    for words in re.findall(r"^  --\S+ SECONDS\s+([^-]+)", rest, re.MULTILINE):
+        assert "(default: " in words
+
+
 @COMMANDS
 def test_help_without_standard_input(command: str) -> None:
     """--help needs no standard input."""

@@ -10,17 +10,22 @@ import gc
 import logging
 import os
 import socket
+import ssl
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from functools import partial
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import attrs
 import trio
 import trio.testing
 
 from greeter_core import ClientConnection, ConversationEnded, Framing, ServerConfig, ServerConnection
-from greeter_trio import serve_greeter
+from greeter_trio import _server, serve_greeter
+from greeter_trio._listen import Listener, Tcp, open_listeners
+from greeter_trio._log import logger
+from greeter_trio._terms import Limits, Terms
+from greeter_trio._tls import TLSStream, client_context
 
 # The words are written out here, not imported: the tests have their own opinion of what is on the wire.
 WELCOME = b"Welcome!\n"
@@ -105,6 +110,23 @@ class Peer:
         assert len(self.heard) == self._expected
         assert await self.hear() == EOF
 
+    async def meet(self) -> None:
+        """Be welcomed, and asked for the first name."""
+        await self.expect(WELCOME + PROMPT)
+
+    async def be_greeted(self, *names: bytes) -> None:
+        """Have names greeted, one after the other."""
+        for name in names:
+            await self.say(name + b"\n")
+            await self.expect(hello(name) + PROMPT)
+
+    async def leave(self) -> None:
+        """Say exit, hear goodbye and the end, and close."""
+        await self.say(b"exit\n")
+        await self.expect(GOODBYE)
+        await self.expect_end()
+        await self.close()
+
     async def end(self) -> None:
         """Send the end of the stream."""
         await self.stream.send_eof()
@@ -164,7 +186,7 @@ def port_of(listeners: Sequence[trio.SocketListener]) -> int:
     return port
 
 
-@attrs.frozen
+@attrs.define
 class Service:
     """A server that is running."""
 
@@ -174,27 +196,84 @@ class Service:
     shutdown: trio.Event
     scope: trio.CancelScope
     over: trio.Event
-    """Set when `serve_greeter` has returned, cancelled or not."""
+    """Set when the server has returned, cancelled or not."""
+    cut: int | None = None
+    """How many conversations were cut off, as the server has told."""
 
     async def connect(self) -> Peer:
         """Connect to it."""
-        return await connect(self.port)
+        with trio.CancelScope(shield=True):  # `open_tcp_stream` leaks a socket if it is cancelled when it has connected
+            peer = await connect(self.port)
+        return peer  # noqa: RET504 - mypy takes the scope for one that may be cancelled
+
+    async def connect_through_tls(self, ca: str, header: bytes = b"") -> Peer:
+        """Connect to it through TLS, trusting this CA, with a PROXY header before it."""
+        peer = await self.connect()
+        try:
+            await peer.say(header)
+            tls = TLSStream(peer.stream, client_context(ca), server_side=False, server_hostname="localhost")
+            await tls.do_handshake()
+        except BaseException:
+            await trio.aclose_forcefully(peer.stream)
+            raise
+        return Peer(tls)
 
 
 @contextlib.asynccontextmanager
-async def serving(config: ServerConfig = LINES, host: str | None = "127.0.0.1") -> AsyncIterator[Service]:
+async def serving(
+    config: ServerConfig = LINES,
+    host: str | None = "127.0.0.1",
+    *,
+    limits: Limits = Limits(),  # noqa: B008 - it is frozen
+    ssl_context: ssl.SSLContext | None = None,
+    proxy_protocol: bool = False,
+) -> AsyncIterator[Service]:
     """Run a server on a free port until the end of the block, where it is cancelled if it is still running."""
-    shutdown, scope, over = trio.Event(), trio.CancelScope(), trio.Event()
+    serve = partial(
+        serve_greeter,
+        host,
+        0,
+        config=config,
+        limits=limits,
+        ssl_context=ssl_context,
+        proxy_protocol=proxy_protocol,
+    )
+    async with _running(serve, trio.Event()) as service:
+        yield service
 
-    async def serve(*, task_status: trio.TaskStatus[list[trio.SocketListener]]) -> None:
+
+@contextlib.asynccontextmanager
+async def hosting(
+    service: _server.Service, listeners: Sequence[Listener] | None = None, shutdown: trio.Event | None = None
+) -> AsyncIterator[Service]:
+    """Run this service, of which the test wants to see more, in the same way; by default on a free port."""
+    if listeners is None:
+        listeners = await open_listeners([Tcp("127.0.0.1", 0)])
+    async with _running(partial(service.serve, listeners), shutdown or trio.Event()) as running:
+        yield running
+
+
+@contextlib.asynccontextmanager
+async def _running(serve: Callable[..., Awaitable[int]], shutdown: trio.Event) -> AsyncIterator[Service]:
+    async def run(*, task_status: trio.TaskStatus[list[trio.SocketListener]]) -> None:
+        cut = None
         with scope:
-            await serve_greeter(host, 0, config=config, shutdown=shutdown, task_status=task_status)
+            cut = await serve(shutdown=shutdown, task_status=task_status)
+        service.cut = cut
         over.set()
 
+    scope, over = trio.CancelScope(), trio.Event()
+    service = Service([], 0, shutdown, scope, over)
     async with trio.open_nursery() as nursery:
-        listeners = await nursery.start(serve)
-        yield Service(listeners, port_of(listeners), shutdown, scope, over)
+        service.listeners = await nursery.start(run)
+        service.port = port_of(service.listeners)
+        yield service
         scope.cancel()
+
+
+def lines_service(*, limits: Limits = Limits(), **terms: Any) -> _server.Service:  # noqa: ANN401, B008 - it is frozen
+    """Return a service that takes lines, on these terms."""
+    return _server.Service(Terms(config=LINES, limits=limits, **terms))
 
 
 class Log(logging.Handler):
@@ -223,6 +302,19 @@ class Log(logging.Handler):
             if len(lines) >= number:
                 return lines[number - 1]
             await self._grown.wait()
+
+
+@contextlib.contextmanager
+def gathered(level: int = logging.INFO) -> Iterator[Log]:
+    """Gather what the server logs, from this level on."""
+    log, before = Log(), logger.level
+    logger.addHandler(log)
+    logger.setLevel(level)
+    try:
+        yield log
+    finally:
+        logger.setLevel(before)
+        logger.removeHandler(log)
 
 
 # Streams

@@ -4,7 +4,7 @@
 import contextlib
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import TypeVar
 
 import pytest
@@ -28,11 +28,14 @@ from greeter_core import (
     Refused,
     ServerConfig,
     ServerConnection,
+    ServerState,
     Welcomed,
 )
 from greeter_trio import drive
 from greeter_trio._drive import SEND_TIMEOUT, Driver
+from greeter_trio._tls import TLSStream, client_context, server_context
 
+from .certificates import Authority
 from .helpers import (
     EOF,
     GOODBYE,
@@ -890,3 +893,239 @@ async def test_a_deadline_of_the_caller_is_not_taken_for_one_of_the_core(autojum
         await drive(connection, ours)
     assert scope.cancelled_caught
     assert not connection.finished
+
+
+# Shutting down
+
+Make = Callable[[], StreamPair]
+memory = pytest.mark.parametrize("secure", [False, True], ids=["plain", "TLS"])
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """Return a CA."""
+    return Authority(tmp_path_factory.mktemp("ca"))
+
+
+@contextlib.asynccontextmanager
+async def asked(
+    connection: ServerConnection, authority: Authority, *, secure: bool, sip: int | None = None
+) -> AsyncIterator[tuple[Driver, Peer]]:
+    """Drive a server over memory, or TLS over memory, whose client has been asked for a name.
+
+    There is no checkpoint after a client's words, so what is done right after them is done before they are received.
+    """
+    ours, theirs = memory_stream_pair()
+    if secure:
+        one = TLSStream(ours, server_context(authority.issue("localhost"), None), server_side=True)
+        other = TLSStream(theirs, client_context(authority.path), server_side=False, server_hostname="localhost")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(one.do_handshake)
+            nursery.start_soon(other.do_handshake)
+        ours, theirs = one, other  # type: ignore[assignment]
+    stream = Tap(ours, sip=sip)
+    driver = Driver(connection, stream)
+    async with stream, theirs, trio.open_nursery() as nursery:
+        nursery.start_soon(driver.run)
+        peer = Peer(theirs)
+        await peer.expect(WELCOME + PROMPT)
+        yield driver, peer
+        await peer.close()
+
+
+@memory
+@pytest.mark.parametrize("sip", [None, 5])
+async def test_shutting_down_takes_what_has_come(
+    autojump_clock: MockClock, authority: Authority, *, secure: bool, sip: int | None
+) -> None:
+    """A server that shuts down answers the names that have come before, and drops half a line."""
+    async with asked(server(), authority, secure=secure, sip=sip) as (driver, peer):
+        await peer.say(b"Ada\nGrace\nEds")
+        driver.shut_down()
+        await peer.expect(hello(b"Ada") + PROMPT + hello(b"Grace") + PROMPT + GOODBYE)
+        await peer.expect_end()
+        assert trio.current_time() <= 1
+
+
+@memory
+async def test_shutting_down_takes_more_than_one_read(
+    autojump_clock: MockClock, authority: Authority, *, secure: bool
+) -> None:
+    """Names that have come are answered even if they are many; with TLS at least as many as a record can have."""
+    names = [b"Ada"] * (4_000 if secure else 75_000)
+    async with asked(server(), authority, secure=secure) as (driver, peer):
+        await peer.say(b"".join(name + b"\n" for name in names))
+        driver.shut_down()
+        await peer.hear_all()
+    assert peer.heard == dialogue(*names)
+
+
+@memory
+async def test_shutting_down_takes_the_end_that_has_come(
+    autojump_clock: MockClock, authority: Authority, *, secure: bool
+) -> None:
+    """Half a line is a name if the peer's end has come behind it."""
+    connection = server()
+    async with asked(connection, authority, secure=secure) as (driver, peer):
+        await peer.say(b"Ada\nEds")
+        await peer.end()
+        driver.shut_down()
+        await peer.expect(hello(b"Ada") + PROMPT + hello(b"Eds"))
+        await peer.expect_end()
+    assert ending(connection) == ConversationEnded(EndReason.EOF)
+
+
+@memory
+async def test_shutting_down_is_not_put_off_by_names_that_come_later(
+    autojump_clock: MockClock, authority: Authority, *, secure: bool
+) -> None:
+    """A peer that says a name every 0.1 seconds, each after the answer to the one before, hears GOODBYE soon."""
+    connection = server()
+    async with asked(connection, authority, secure=secure) as (driver, peer):
+        driver.shut_down()
+        with contextlib.suppress(AssertionError, trio.BrokenResourceError):
+            while connection.state is ServerState.OPEN and trio.current_time() < 20:
+                await peer.say(b"Ada\n")
+                await trio.sleep(0.1)
+        assert trio.current_time() < 2
+        await peer.hear_all()
+        assert peer.heard.endswith(GOODBYE)
+
+
+async def test_shutting_down_before_the_first_word(autojump_clock: MockClock) -> None:
+    """A server that was told to shut down before it ran says its welcome, answers what has come, and says GOODBYE."""
+    ours, theirs = memory_stream_pair()
+    peer = Peer(theirs)
+    await peer.say(b"Ada\n")
+    driver = Driver(server(), ours)
+    driver.shut_down()
+    driver.shut_down()
+    async with ours, theirs, trio.open_nursery() as nursery:
+        nursery.start_soon(driver.run)
+        await peer.expect(dialogue(b"Ada"))
+        await peer.expect_end()
+        await peer.close()
+
+
+async def test_shutting_down_a_conversation_that_is_over_changes_nothing(autojump_clock: MockClock) -> None:
+    """While a server lingers after exit, and when it has ended, there is nothing to shut down."""
+    connection = server()
+    ours, theirs = memory_stream_pair()
+    driver = Driver(connection, ours)
+    async with ours, theirs, trio.open_nursery() as nursery:
+        nursery.start_soon(driver.run)
+        peer = Peer(theirs)
+        await peer.say(b"exit\n")
+        await peer.expect(WELCOME + PROMPT + GOODBYE)
+        await peer.expect_end()
+        await trio.sleep(1)
+        driver.shut_down()
+    assert trio.current_time() == 2
+    driver.shut_down()
+    assert ending(connection) == ConversationEnded(EndReason.EXIT)
+
+
+@pytest.mark.parametrize("exception", BROKEN, ids=lambda exception: type(exception).__name__)
+async def test_a_stream_that_breaks_while_shutting_down(autojump_clock: MockClock, exception: Exception) -> None:
+    """A connection that is lost in the middle of it is lost, and nothing comes out."""
+    connection = server()
+    ours, theirs = memory_stream_pair()
+    stream = Tap(ours, Fault("receive", 1, exception))
+    driver = Driver(connection, stream)
+    driver.shut_down()
+    await driver.run()
+    assert ending(connection) == ConversationEnded(EndReason.CONNECTION_LOST)
+    assert driver.failure == str(exception)
+    await theirs.aclose()
+    await ours.aclose()
+
+
+async def test_shutting_down_while_a_send_is_blocked(autojump_clock: MockClock) -> None:
+    """What is being sent is sent first, and what has come meanwhile is answered, if the peer takes it in time."""
+    ours, theirs = lockstep_stream_pair()
+    driver = Driver(server(), ours)
+    async with ours, theirs, trio.open_nursery() as nursery:
+        nursery.start_soon(driver.run)
+        await wait_all_tasks_blocked()
+        driver.shut_down()
+        await trio.sleep(29)
+        peer = Peer(theirs)
+        await peer.expect(WELCOME + PROMPT)
+        await peer.say(b"Ada\n")
+        await peer.expect(hello(b"Ada") + PROMPT + GOODBYE)
+        await peer.expect_end()
+        await peer.close()
+
+
+# Patience, and numbers
+
+
+@pytest.mark.parametrize("patience", [0.5, 100])
+async def test_how_long_a_send_may_take_is_the_callers_choice(autojump_clock: MockClock, patience: float) -> None:
+    """A server gives up a send that nobody takes after `send_timeout` seconds, and says how long that was."""
+    ours, theirs = lockstep_stream_pair()
+    connection = server()
+    driver = Driver(connection, ours, send_timeout=patience)
+    await driver.run()
+    assert trio.current_time() == patience
+    assert driver.failure == f"the peer took nothing for {patience:g} s"
+    assert ending(connection) == ConversationEnded(EndReason.CONNECTION_LOST)
+    await trio.aclose_forcefully(theirs)
+
+
+async def test_a_peer_that_takes_a_slice_now_and_then_is_not_lost(autojump_clock: MockClock) -> None:
+    """The time for a send is that of its next 64 KiB: whoever takes those in time may take long for all of it."""
+    ours, theirs = lockstep_stream_pair()
+    connection = server()
+    driver = Driver(connection, ours, send_timeout=10)
+    async with ours, theirs, trio.open_nursery() as nursery:
+        nursery.start_soon(driver.run)
+        peer = Peer(theirs)
+        await peer.expect(WELCOME + PROMPT)
+        said = b"a\n" * 30_000
+        await theirs.send_all(said)
+        await theirs.send_eof()
+        taken = 0
+        while data := await theirs.receive_some(65536):
+            taken += len(data)
+            await trio.sleep(9)
+        assert taken == 26 * 30_000
+    assert ending(connection) == ConversationEnded(EndReason.EOF)
+    assert trio.current_time() > 100
+
+
+@pytest.mark.parametrize("pair", [memory_stream_pair, tcp_pair])
+async def test_bytes_are_counted(pair: Make) -> None:
+    """The driver knows how many bytes came, and how many went, whether they went at once or had to wait."""
+    names = [b"Ada", b"Grace", b"\xff"] * 50_000
+    said = b"".join(name + b"\n" for name in names) + b"exit\n"
+    ours, theirs = pair()
+    driver, peer = Driver(server(), ours), Peer(theirs)
+    assert (driver.received, driver.sent) == (0, 0)
+    async with ours, theirs, trio.open_nursery() as nursery:
+        nursery.start_soon(driver.run)
+        nursery.start_soon(peer.say, said)
+        if pair is tcp_pair:
+            await wait_all_tasks_blocked(0.05)  # the driver has to wait until somebody reads
+        await peer.hear_all()
+        await peer.close()
+    assert peer.heard == dialogue(*names)
+    assert driver.sent == len(peer.heard)
+    assert driver.received == len(said)
+
+
+async def test_bytes_that_were_not_taken_are_not_counted(autojump_clock: MockClock) -> None:
+    """Of a send that was given up only the slices that are known to be gone count."""
+    ours, theirs = lockstep_stream_pair()
+    driver = Driver(server(), ours)
+    async with ours, theirs, trio.open_nursery() as nursery:
+        nursery.start_soon(driver.run)
+        peer = Peer(theirs)
+        await peer.expect(WELCOME + PROMPT)
+        await theirs.send_all(b"a\n" * 30_000)
+        for _ in range(2):
+            taken = 0
+            while taken < 65536:
+                taken += len(await theirs.receive_some(65536 - taken))
+    assert driver.sent == len(WELCOME + PROMPT) + 2 * 65536
+    assert driver.received == 60_000
