@@ -10,6 +10,7 @@
 """
 
 import errno
+import math
 import socket
 from collections.abc import Awaitable, Callable
 from typing import Any, NoReturn, TypeAlias
@@ -22,7 +23,6 @@ from ._text import counted
 
 PAUSE = 0.1  # seconds before the next attempt
 _BURST = 16  # connections to accept before it is other tasks' turn
-_MOST = 65535  # connections that a backlog can hold
 
 _THEIRS = {
     errno.ECONNABORTED,
@@ -47,6 +47,25 @@ Take: TypeAlias = Callable[[socket.socket, Any, Listener], None]
 """What is done with a connection: its socket, the peer's address, and who accepted it."""
 
 
+class Troubles:
+    """How often accepting has failed, and when that was told."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._told_at = -math.inf
+
+    def note(self, where: str, exc: OSError) -> None:
+        """Count, and say so in the log, once a second at most."""
+        self.count += 1
+        now = trio.current_time()
+        if now >= self._told_at + 1:
+            self._told_at = now
+            failures = counted(self.count, "failure")
+            logger.warning(
+                "Cannot accept connections on %s: %s; trying again (%s so far)", where, exc.strerror, failures
+            )
+
+
 class Acceptor:
     """Accepts connections from one listener, and hands them to `take`, when `wait_for_place` returns."""
 
@@ -56,48 +75,52 @@ class Acceptor:
         take: Take,
         has_place: Callable[[], bool],
         wait_for_place: Callable[[], Awaitable[None]],
+        troubles: Troubles,
     ) -> None:
         self._listener = listener
         self._take = take
         self._has_place = has_place
         self._wait_for_place = wait_for_place
-        self.failures = 0
-        """How many attempts have failed."""
-        self._told_at = -1.0
+        self._troubles = troubles
 
     async def run(self) -> NoReturn:
         """Accept until cancelled."""
         while True:
             await trio.lowlevel.wait_readable(self._listener.socket)
-            await self._wait_for_place()
-            try:
-                for _ in range(_BURST):
-                    if not (self._has_place() and self._accept()):
-                        break
-            except OSError as exc:
-                if exc.errno in _OURS:
-                    raise
-                self._fail(exc)
-                await trio.sleep(PAUSE)
+            await self._accept_some()
 
-    def finish(self) -> None:
+    def close_entrance(self) -> None:
+        """Let nobody into the backlog any more, as far as that can be helped."""
+        self._listener.close_entrance()
+
+    async def finish(self) -> None:
         """Accept all connections that wait in the backlog, and close the listener.
 
-        Whoever is still in the backlog when a listener is closed is reset. So nobody must get in there between the last
-        accept and the close: there is no `await` in between, and first of all the way in is closed. (A listener that
-        was passed to us stays open elsewhere, and its backlog is for the next server.)
+        Whoever is still in the backlog when a listener is closed is reset. So there is no `await` between the last
+        attempt, which finds nobody, and the close. (A listener of systemd stays open there, and its backlog is for the
+        next server.)
         """
-        self._listener.close_entrance()
         try:
-            if not self._listener.inherited:
-                for _ in range(_MOST):
-                    if not self._accept():
-                        break
-        except OSError as exc:
-            self.failures += 1
-            logger.warning("Cannot accept who still waits on %s: %s", self._listener.name, exc.strerror)
+            while not self._listener.kept and await self._accept_some():
+                pass
         finally:
             self._listener.close()
+
+    async def _accept_some(self) -> bool:
+        """Accept connections, when there is a place; return whether there may be more."""
+        await self._wait_for_place()
+        try:
+            for _ in range(_BURST):
+                if not self._has_place():
+                    break
+                if not self._accept():
+                    return False
+        except OSError as exc:
+            if exc.errno in _OURS:
+                raise
+            self._troubles.note(self._listener.name, exc)
+            await trio.sleep(PAUSE)
+        return True
 
     def _accept(self) -> bool:
         """Accept one connection, if there is one; return whether there may be more."""
@@ -111,15 +134,3 @@ class Acceptor:
             return True
         self._take(sock, peer, self._listener)
         return True
-
-    def _fail(self, exc: OSError) -> None:
-        self.failures += 1
-        now = trio.current_time()
-        if now >= self._told_at + 1:
-            self._told_at = now
-            logger.warning(
-                "Cannot accept connections on %s: %s; trying again (%s so far)",
-                self._listener.name,
-                exc.strerror,
-                counted(self.failures, "failure"),
-            )

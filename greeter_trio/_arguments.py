@@ -24,7 +24,8 @@ _SERVE_EPILOG = f"""\
 signals:
   SIGINT (Ctrl-C), SIGTERM   shut down: every client is told goodbye; a second
                              one ends the server at once
-  SIGHUP                     with --tls-cert: load the certificate again
+  SIGHUP                     with --tls-cert: load the certificate again;
+                             otherwise the same as SIGTERM
   SIGUSR1                    write counters to the log
 
 exit status:
@@ -136,7 +137,9 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
         help="further clients wait, or are told so and rejected (default: %(default)s)",
     )
     _add_seconds(bounds, "--handshake-timeout", limits.handshake_timeout, "for a PROXY header and a TLS handshake")
-    _add_seconds(bounds, "--send-timeout", limits.send_timeout, "how long a client may take nothing of what it is sent")
+    _add_seconds(
+        bounds, "--send-timeout", limits.send_timeout, "how long a client may take for 64 KiB of what it is sent"
+    )
     _add_seconds(bounds, "--drain-delay", limits.drain_delay, "how long to accept after a signal to shut down", _delay)
     _add_seconds(bounds, "--grace", limits.grace, "how long conversations may then take to end")
 

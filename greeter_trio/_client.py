@@ -40,12 +40,16 @@ async def open_greeter(
     `host` is a name, an IP address, or `unix:` and the path of a Unix socket, which has no port. With `ssl_context` TLS
     is spoken, and the server's certificate must be for `host` if the context says so (`check_hostname`).
 
-    Raises OSError if nothing can be connected to, and `ConversationFailed` if there is no TLS connection, if what
-    answers is no greeter, or if the conversation does not end in good order. A handshake that fails has the reason
-    `EndReason.CONNECTION_LOST`. How long to try to connect is the caller's choice (`trio.fail_after`).
+    Raises OSError if nothing can be connected to within `config.reply_timeout` seconds, TLS included, and
+    `ConversationFailed` if there is no TLS connection, if what answers is no greeter, or if the conversation does not
+    end in good order. A handshake that fails has the reason `EndReason.CONNECTION_LOST`.
     """
     try:
-        link = await connect(Target(host, port, ssl_context))
+        with trio.fail_after(config.reply_timeout):
+            link = await connect(Target(host, port, ssl_context))
+    except trio.TooSlowError as exc:
+        msg = f"cannot connect to {Target(host, port)} within {config.reply_timeout:g} s"
+        raise TimeoutError(msg) from exc
     except HandshakeFailed as exc:
         msg = f"there is no TLS connection to the server: {exc}"
         raise ConversationFailed(msg, EndReason.CONNECTION_LOST) from exc

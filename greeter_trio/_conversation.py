@@ -14,7 +14,9 @@ from ._log import logger
 from ._proxy import ProxyError, receive_header
 from ._terms import Terms
 from ._text import address, counted, printable
-from ._tls import HandshakeFailed, TLSStream
+from ._tls import HandshakeFailed, TLSStream, explain
+
+HURRY = 2.0  # seconds that a handshake has left when the server shuts down
 
 _WHY = {
     EndReason.EXIT: "the client said exit",
@@ -28,8 +30,10 @@ class Conversation:
     """One client: a PROXY header and a TLS handshake, if the terms want them, and then the conversation."""
 
     __slots__ = (
+        "_connection",
         "_driver",
         "_forget",
+        "_handshake",
         "_peer",
         "_shutting_down",
         "_since",
@@ -65,6 +69,8 @@ class Conversation:
         self._terms = terms
         self._forget = forget
         self._since = trio.current_time()
+        self._handshake: trio.CancelScope | None = None
+        self._connection: ServerConnection | None = None
         self._driver: Driver | None = None
         self._shutting_down = False
 
@@ -79,7 +85,7 @@ class Conversation:
         return self._driver.sent if self._driver else 0
 
     async def run(self) -> None:
-        """Have the conversation. Whatever happens, the connection is closed in the end, and no exception comes out."""
+        """Have the conversation. Whatever happens, the connection is closed in the end; what fails is logged."""
         stream = trio.SocketStream(trio.socket.from_stdlib_socket(self._sock))
         try:
             ready: trio.abc.Stream | None = stream
@@ -94,12 +100,17 @@ class Conversation:
             logger.exception("The conversation with %s failed", address(self._peer), extra=self._extra("failed"))
         finally:
             stream.socket.close()
-            self._log_closed()
+            if self._connection and self.reason == "cut":  # if it was closing, it keeps the reason that it had (S8.4)
+                self._connection.connection_lost()
+                for event in self._connection.events():
+                    self._handle(event)
             self._forget(self)
+            self._log_closed()
 
     def shut_down(self) -> None:
         """End it in good order, when what has come from the client already is answered."""
         self._shutting_down = True
+        self._hurry()
         if self._driver:
             self._driver.shut_down()
 
@@ -108,7 +119,9 @@ class Conversation:
         patience = self._terms.limits.handshake_timeout
         awaited = "PROXY header"
         try:
-            with trio.move_on_after(patience):
+            with trio.move_on_after(patience) as self._handshake:
+                if self._shutting_down:
+                    self._hurry()
                 if self._terms.proxy_protocol:
                     source = await receive_header(stream)
                     if source:
@@ -116,11 +129,22 @@ class Conversation:
                 self._log_open()
                 awaited = "TLS handshake"
                 return await self._secure(stream)
-        except (ProxyError, HandshakeFailed, *BROKEN) as exc:
+        except (ProxyError, HandshakeFailed) as exc:
             self._end("handshake", str(exc))
+        except BROKEN as exc:
+            self._end("handshake", f"the connection was lost ({explain(exc)})")
         else:
-            self._end("handshake", f"no {awaited} within {patience:g} s")
+            hurry = self._shutting_down
+            self._end("handshake", f"no {awaited} " + ("before the end" if hurry else f"within {patience:g} s"))
+        if awaited == "PROXY header":
+            self._log_open()
         return None
+
+    def _hurry(self) -> None:
+        """Have the handshake end soon: a server that shuts down waits for nobody who may never begin."""
+        scope = self._handshake
+        if scope:
+            scope.deadline = min(scope.deadline, trio.current_time() + HURRY)
 
     async def _secure(self, stream: trio.SocketStream) -> trio.abc.Stream:
         if self._terms.ssl_context is None:
@@ -131,9 +155,9 @@ class Conversation:
         return tls
 
     def _start(self, stream: trio.abc.Stream) -> Driver:
-        connection = ServerConnection(self._terms.config, now=trio.current_time(), full=self.full)
+        self._connection = ServerConnection(self._terms.config, now=trio.current_time(), full=self.full)
         handle = self._handle_and_log if logger.isEnabledFor(logging.DEBUG) else self._handle
-        self._driver = Driver(connection, stream, handle, send_timeout=self._terms.limits.send_timeout)
+        self._driver = Driver(self._connection, stream, handle, send_timeout=self._terms.limits.send_timeout)
         if self._shutting_down:
             self._driver.shut_down()
         return self._driver

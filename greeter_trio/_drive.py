@@ -53,9 +53,10 @@ async def drive(connection: ServerConnection | ClientConnection, stream: trio.ab
 class Driver:
     """What `drive` does, for a caller who wants events as they happen, gives inputs of its own, or stops half-way.
 
-    `handle_event` is called with each event, and must not wait. Whoever gives the connection an input (`shutdown`,
-    `send_name`) does so with the driver's `now()`, and then calls `wake`. A server's peer loses its connection when it
-    has not taken the next 64 KiB for `send_timeout` seconds.
+    `handle_event` is called with each event, and must not wait. Whoever gives the connection an input (`send_name`)
+    does so with the driver's `now()`, and then calls `wake`; a server is told to end by `shut_down`, which loses no
+    name that has arrived. A server's peer loses its connection when it takes less than 64 KiB in `send_timeout`
+    seconds, though there is more for it.
     """
 
     def __init__(
@@ -199,7 +200,7 @@ class Driver:
                 with trio.CancelScope() as scope:
                     done = await self._send_slices(data, scope, self._send_timeout)
                 if not done:
-                    self._lose(TimeoutError(f"the peer took nothing for {self._send_timeout:g} s"))
+                    self._lose(TimeoutError(f"the peer took less than 64 KiB in {self._send_timeout:g} s"))
         finally:
             self._sending = False
             if not done:
@@ -233,7 +234,7 @@ class Driver:
 
     def _lose(self, exc: Exception | None) -> None:
         if exc and self._connection.state.is_open:
-            self.failure = explain(exc)
+            self.failure = explain(exc) or type(exc).__name__
         self._unsent = b""
         self._connection.connection_lost()
         self._report()

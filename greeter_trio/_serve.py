@@ -7,7 +7,6 @@ import resource
 import signal
 import ssl
 import time
-from pathlib import Path
 
 import trio
 
@@ -22,8 +21,6 @@ from ._signals import at_first_signal
 from ._terms import Limits, Terms, WhenFull
 from ._text import complain
 from ._tls import TLSError, server_context
-
-_SHUT_DOWN = (signal.SIGINT, signal.SIGTERM)
 
 
 def serve(arguments: argparse.Namespace) -> int:
@@ -53,6 +50,9 @@ def _allow_descriptors() -> None:
 async def _serve(arguments: argparse.Namespace) -> ExitStatus:
     service = Service(_terms(arguments))
     shutdown = trio.Event()
+    endings = [signal.SIGINT, signal.SIGTERM]
+    if not arguments.tls_cert:  # there is nothing to load again, and it may be that the terminal has gone
+        endings.append(signal.SIGHUP)
 
     def shut_down(_: int) -> None:
         _systemd.notify("STOPPING=1")
@@ -64,19 +64,19 @@ async def _serve(arguments: argparse.Namespace) -> ExitStatus:
             held.callback(listener.close)
         if arguments.port_file:
             write_port_file(arguments.port_file, listeners)
-            held.callback(Path(arguments.port_file).unlink, missing_ok=True)
         async with trio.open_nursery() as nursery:
-            await nursery.start(at_first_signal, _SHUT_DOWN, shut_down, signal.SIG_DFL)
+            await nursery.start(at_first_signal, endings, shut_down, signal.SIG_DFL)
             await nursery.start(_obey, service, arguments)
             _systemd.notify("READY=1")
             cut = await service.serve(listeners, shutdown)
             nursery.cancel_scope.cancel()
-    service.counters.log()
+    if logger.isEnabledFor(logging.INFO):
+        service.counters.log()
     return ExitStatus.TIMED_OUT if cut else ExitStatus.DONE
 
 
 async def _listen(arguments: argparse.Namespace) -> list[Listener]:
-    listeners = [adopt(sock, inherited=True) for sock in _systemd.activated()]
+    listeners = [adopt(sock, foreign=True, kept=True) for sock in _systemd.activated()]
     if listeners and arguments.only_if_not_activated:
         return listeners
     endpoints = arguments.listen or [Tcp(arguments.host, arguments.port)]

@@ -22,7 +22,7 @@ import trio
 
 from greeter_core import ServerConfig
 
-from ._accept import Acceptor
+from ._accept import Acceptor, Troubles
 from ._conversation import Conversation
 from ._listen import Listener, Tcp, open_listeners
 from ._log import Counters, logger
@@ -72,13 +72,14 @@ class Service:
         self._live: set[Conversation] = set()
         self._turned_away = 0  # how many of them
         self._waiting = trio.lowlevel.ParkingLot()  # acceptors that wait for a place
-        self._acceptors: list[Acceptor] = []
+        self._troubles = Troubles()
+        self._shutting_down = False
         self._conversations: trio.Nursery
 
     @property
     def counters(self) -> Counters:
         """What happened so far."""
-        counters = self._counters + Counters(accept_failures=sum(acceptor.failures for acceptor in self._acceptors))
+        counters = self._counters + Counters(accept_failures=self._troubles.count)
         for conversation in self._live:
             counters.names += conversation.names
             counters.received += conversation.received
@@ -94,13 +95,14 @@ class Service:
     ) -> int:
         """Greet until cancelled or until `shutdown` is set; then return how many conversations had to be cut off."""
         limits = self.terms.limits
-        self._acceptors = [
-            Acceptor(listener, self._take, self._has_place, self._wait_for_place) for listener in listeners
+        acceptors = [
+            Acceptor(listener, self._take, self._has_place, self._wait_for_place, self._troubles)
+            for listener in listeners
         ]
         try:
             async with trio.open_nursery() as self._conversations:
                 async with trio.open_nursery() as accepting:
-                    for acceptor in self._acceptors:
+                    for acceptor in acceptors:
                         accepting.start_soon(acceptor.run)
                     for listener in listeners:
                         logger.info("Waiting for connection on %s", listener.name)
@@ -109,11 +111,13 @@ class Service:
                     logger.info("Shutting down: %s", counted(len(self._live), "conversation"))
                     await trio.sleep(limits.drain_delay)
                     accepting.cancel_scope.cancel()
-                for acceptor in self._acceptors:
-                    acceptor.finish()
+                self._conversations.cancel_scope.deadline = trio.current_time() + limits.grace
+                self._shutting_down = True
+                for acceptor in acceptors:
+                    acceptor.close_entrance()
+                    self._conversations.start_soon(acceptor.finish)
                 for conversation in self._live:
                     conversation.shut_down()
-                self._conversations.cancel_scope.deadline = trio.current_time() + limits.grace
         finally:
             for listener in listeners:
                 listener.close()
@@ -146,6 +150,8 @@ class Service:
         peer = peer or listener.name  # who connects to a Unix socket has no name
         conversation = Conversation(self._counters.accepted, sock, peer, self.terms, self._forget, full=full)
         self._live.add(conversation)
+        if self._shutting_down:
+            conversation.shut_down()
         self._conversations.start_soon(conversation.run)
 
     def _forget(self, conversation: Conversation) -> None:

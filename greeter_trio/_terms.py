@@ -29,6 +29,12 @@ def _must_be(what: str, is_right: Callable[[Any], bool]) -> Callable[[object, "a
     return validate
 
 
+def _when_full(_: object, attribute: "attrs.Attribute[WhenFull]", value: object) -> None:
+    if not isinstance(value, WhenFull):
+        msg = f"{attribute.name} must be WhenFull.WAIT or WhenFull.REJECT, not {value!r}"
+        raise ValueError(msg)  # noqa: TRY004 - as for all other wrong values
+
+
 _count = _must_be("a whole number, 1 or more", lambda value: isinstance(value, int) and value >= 1)
 # NaN is in neither of these ranges.
 _delay = _must_be("a finite number of seconds, 0 or more", lambda value: 0 <= value < math.inf)
@@ -41,7 +47,7 @@ class Limits:
 
     max_connections: int = attrs.field(default=10_000, validator=_count)
     """How many clients are served at the same time; 1 or more."""
-    when_full: WhenFull = attrs.field(default=WhenFull.WAIT, validator=attrs.validators.instance_of(WhenFull))
+    when_full: WhenFull = attrs.field(default=WhenFull.WAIT, validator=_when_full)
     """What becomes of the next one."""
     handshake_timeout: float = attrs.field(default=10.0, validator=_timeout)
     """How long a client may take for its PROXY header and its TLS handshake together."""

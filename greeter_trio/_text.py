@@ -38,7 +38,7 @@ def address(sockname: object) -> str:
                 host = host.removeprefix("::ffff:")
             return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         case _:
-            return str(sockname) or "unnamed"
+            return printable(os.fsencode(str(sockname))) or "unnamed"  # a client chooses the path of its Unix socket
 
 
 def counted(number: int, noun: str) -> str:

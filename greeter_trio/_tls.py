@@ -82,7 +82,8 @@ def _load_certificate(context: ssl.SSLContext, cert: str, key: str | None) -> No
         if "MISMATCH" in _reason(exc):
             msg = f"{key or cert}: this is not the key of the certificate in {cert}"
         else:
-            msg = f"{cert}{f' or {key}' if key else ''}: OpenSSL cannot read it: {explain(exc)}"
+            files = f"{cert} or {key}" if key else cert
+            msg = f"{files}: OpenSSL cannot read it ({explain(exc)}); is it damaged, or cut short?"
         raise TLSError(msg) from exc
 
 
@@ -91,7 +92,7 @@ def _load_authorities(context: ssl.SSLContext, path: str) -> None:
         context.load_verify_locations(path)
     except OSError as exc:
         _diagnose(path, "CERTIFICATE", "certificate")
-        msg = f"{path}: OpenSSL cannot read it: {explain(exc)}"
+        msg = f"{path}: OpenSSL cannot read it ({explain(exc)}); is it damaged, or cut short?"
         raise TLSError(msg) from exc
 
 
@@ -201,8 +202,8 @@ class TLSStream(trio.abc.HalfCloseableStream):
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Send all of it."""
-        self._check_sending()
         await trio.lowlevel.checkpoint()
+        self._check_sending()
         with memoryview(data) as view:
             for start in range(0, len(view), _RECORD):
                 try:
@@ -343,7 +344,7 @@ def _words(exc: ssl.SSLError, peer: str) -> str:
 
 def _reason(exc: OSError) -> str:
     """Return OpenSSL's name for what happened, or something similar where there is none."""
-    return getattr(exc, "reason", None) or "TLS_FAILED"
+    return getattr(exc, "reason", None) or "UNKNOWN_ERROR"
 
 
 def _plain(name: str) -> str:

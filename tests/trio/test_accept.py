@@ -16,7 +16,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from greeter_trio import serve_greeter
-from greeter_trio._accept import Acceptor
+from greeter_trio._accept import Acceptor, Troubles
 from greeter_trio._listen import Listener, adopt
 
 from .helpers import LINES, NO_LINGER, Log, gathered, hosting, lines_service, nothing_left_open, serving
@@ -81,10 +81,13 @@ class Desk:
     """When connections were accepted. They are closed at once."""
     all_taken: trio.Event = attrs.field(factory=trio.Event)
     freed: trio.Event = attrs.field(factory=trio.Event)
+    troubles: Troubles = attrs.field(factory=Troubles)
     acceptor: Acceptor = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.acceptor = Acceptor(self.listener, self._take, lambda: len(self.taken) < self.places, self._wait)
+        self.acceptor = Acceptor(
+            self.listener, self._take, lambda: len(self.taken) < self.places, self._wait, self.troubles
+        )
 
     def _take(self, sock: socket.socket, _: object, listener: Listener) -> None:
         assert listener is self.listener
@@ -107,14 +110,14 @@ class Desk:
 
 
 @contextlib.contextmanager
-def desk(*errors: int, clients: int = 1, inherited: bool = False) -> Iterator[Desk]:
+def desk(*errors: int, clients: int = 1, kept: bool = False) -> Iterator[Desk]:
     """Have a desk with clients who are connected already."""
     with contextlib.ExitStack() as opened:
         real = opened.enter_context(socket.create_server(("127.0.0.1", 0), backlog=clients))
         waiting = [opened.enter_context(socket.create_connection(real.getsockname())) for _ in range(clients)]
         scripted = Scripted(real, errors)
         opened.callback(scripted.detach)
-        listener = adopt(real, inherited=inherited)
+        listener = adopt(real, kept=kept)
         opened.callback(listener.close)
         listener.socket = scripted
         yield Desk(listener, scripted, waiting)
@@ -129,7 +132,7 @@ async def test_errors_of_a_connection_are_skipped(autojump_clock: MockClock, log
     with desk(getattr(errno, name)) as at:
         await at.run()
     assert at.taken == [0]
-    assert at.acceptor.failures == 0
+    assert at.troubles.count == 0
     assert log.lines == []
 
 
@@ -140,7 +143,7 @@ async def test_errors_of_the_machine_are_waited_out(autojump_clock: MockClock, l
     with desk(number) as at:
         await at.run()
         assert at.taken == [0.1]
-        assert at.acceptor.failures == 1
+        assert at.troubles.count == 1
         assert log.lines == [
             f"Cannot accept connections on {at.listener.name}: {os.strerror(number)}; trying again (1 failure so far)"
         ]
@@ -168,7 +171,7 @@ async def test_a_machine_in_trouble_is_mentioned_once_a_second(autojump_clock: M
     with desk(*[errno.EMFILE] * 45) as at:
         await at.run()
     assert at.taken == [4.5]
-    assert at.acceptor.failures == 45
+    assert at.troubles.count == 45
     told = [int(line.partition("(")[2].partition(" ")[0]) for line in log.lines]
     assert told[0] == 1
     assert len(told) == 5
@@ -180,7 +183,7 @@ async def test_trouble_comes_back(autojump_clock: MockClock, log: Log) -> None:
     with desk(errno.EMFILE, 0, 0, errno.ENFILE, 0, clients=3) as at:
         await at.run()
     assert at.taken == [0.1, 0.1, 0.2]
-    assert at.acceptor.failures == 2
+    assert at.troubles.count == 2
     assert len(log.lines) == 1
 
 
@@ -226,29 +229,67 @@ async def test_nobody_is_accepted_without_a_place(autojump_clock: MockClock) -> 
 async def test_finishing_takes_everybody(log: Log) -> None:
     """At the end all who wait are accepted, whatever went wrong with some of them, and the listener is closed."""
     with desk(errno.ECONNABORTED, 0, errno.EPROTO, clients=30) as at:
-        at.places = 0  # which is no reason to reset them
-        at.acceptor.finish()
+        await at.acceptor.finish()
         assert len(at.taken) == 30
         assert at.listener.trio.socket.fileno() == -1
-    assert at.acceptor.failures == 0
+    assert at.troubles.count == 0
     assert log.lines == []
 
 
-@pytest.mark.parametrize("name", [*MACHINE, *OURS])
-async def test_finishing_waits_for_nothing(log: Log, name: str) -> None:
-    """An error of the machine ends the end, with a warning: there is no time to try again."""
-    with desk(0, getattr(errno, name), clients=3) as at:
-        at.acceptor.finish()
-        assert len(at.taken) == 1
+async def test_finishing_waits_for_places(autojump_clock: MockClock) -> None:
+    """The limit holds at the end, too: who waits is accepted when there is a place, and only then is it closed."""
+    with desk(clients=30) as at:
+        at.places = 10
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(at.acceptor.finish)
+            await wait_all_tasks_blocked()
+            assert len(at.taken) == 10
+            assert at.listener.trio.socket.fileno() != -1
+            at.places = 30
+            at.freed.set()
+            await wait_all_tasks_blocked()
+            at.places = 31  # for nobody: it has to be asked whether there is one more
+            at.freed.set()
+        assert len(at.taken) == 30
         assert at.listener.trio.socket.fileno() == -1
-    assert at.acceptor.failures == 1
+
+
+@pytest.mark.parametrize("name", MACHINE)
+async def test_finishing_waits_out_the_errors_of_the_machine(autojump_clock: MockClock, log: Log, name: str) -> None:
+    """Without descriptors nobody is given up who waits: conversations are ending, and their descriptors come back."""
+    with desk(0, getattr(errno, name), clients=3) as at:
+        await at.acceptor.finish()
+        assert at.taken == [0, 0.1, 0.1]
+        assert at.listener.trio.socket.fileno() == -1
+    assert at.troubles.count == 1
     assert len(log.lines) == 1
 
 
-async def test_the_backlog_of_an_inherited_socket_is_left_to_the_next_server() -> None:
+@pytest.mark.parametrize("name", OURS)
+async def test_bugs_come_out_at_the_end(log: Log, name: str) -> None:
+    """An error that only a bug can cause is raised, and the listener is closed."""
+    with desk(getattr(errno, name)) as at:
+        with pytest.raises(OSError, match=r"\[Errno"):
+            await at.acceptor.finish()
+        assert at.listener.trio.socket.fileno() == -1
+    assert log.lines == []
+
+
+async def test_listeners_share_their_troubles(autojump_clock: MockClock, log: Log) -> None:
+    """With two listeners in the same trouble there is still one warning a second."""
+    troubles = Troubles()
+    for _ in range(20):
+        for where in ("127.0.0.1:6000", "[::1]:6000"):
+            troubles.note(where, OSError(errno.EMFILE, "Too many open files"))
+        await trio.sleep(0.1)
+    assert troubles.count == 40
+    assert len(log.lines) == 2
+
+
+async def test_the_backlog_of_a_socket_that_is_kept_is_left_to_the_next_server() -> None:
     """Who waits at a socket that was passed to us is not accepted any more, and can be accepted by others."""
-    with desk(clients=1, inherited=True) as at, socket.socket(fileno=os.dup(at.scripted.fileno())) as others:
-        at.acceptor.finish()
+    with desk(clients=1, kept=True) as at, socket.socket(fileno=os.dup(at.scripted.fileno())) as others:
+        await at.acceptor.finish()
         assert at.taken == []
         assert at.listener.trio.socket.fileno() == -1
         sock, peer = others.accept()

@@ -534,6 +534,17 @@ async def test_tls_that_fails(tmp_path: Path, script: Script | None, message: st
     assert caught.value.unanswered == ()
 
 
+async def test_a_handshake_that_stalls(tmp_path: Path, autojump_clock: MockClock) -> None:
+    """Connecting, TLS included, takes no longer than the reply timeout; OSError says so, and nothing is left open."""
+    autojump_clock.autojump_threshold = SETTLED
+    context = client_context(Authority(tmp_path).path)
+    async with nothing_left_open(), scripted(_wait) as port:
+        with pytest.raises(TimeoutError, match=r"cannot connect to 127\.0\.0\.1 port \d+ within 10 s"):
+            async with open_greeter("127.0.0.1", port, ssl_context=context):
+                pytest.fail("there is no TLS")
+        assert trio.current_time() == pytest.approx(10)
+
+
 async def test_unix_socket(tmp_path: Path) -> None:
     """A server at a Unix socket is opened by its path."""
     path = str(tmp_path / "greeter.sock")

@@ -124,7 +124,7 @@ async def test_who_would_be_turned_away_is_turned_away() -> None:
     async with nothing_left_open(), serving(limits=limits) as service:
         guest = await service.connect()
         await guest.meet()
-        late = [socket.create_connection(("127.0.0.1", service.port)) for _ in range(150)]  # nothing runs meanwhile
+        late = [socket.create_connection(("127.0.0.1", service.port)) for _ in range(90)]  # nothing runs meanwhile
         service.shutdown.set()
         await hear_out(guest, GOODBYE)
         for each in late:
@@ -201,7 +201,7 @@ async def test_all_that_lies_in_the_socket_is_answered(authority: Authority, *, 
         if sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) < 1_000_000:
             names = names[:10_000]  # this system has no room for more
         service = lines_service(ssl_context=context)
-        async with nothing_left_open(), hosting(service, [adopt(sock.dup(), inherited=False)]) as running:
+        async with nothing_left_open(), hosting(service, [adopt(sock.dup())]) as running:
             peer = await (running.connect_through_tls(authority.path) if secure else running.connect())
             await peer.meet()
             say_now(peer.stream, b"".join(name + b"\n" for name in names))
@@ -287,27 +287,46 @@ async def test_shutdown_in_the_middle_of_a_handshake(authority: Authority) -> No
 @pytest.mark.parametrize(
     ("limits", "why", "cut"),
     [
-        (Limits(grace=3), "it was cut off", 1),
-        (Limits(grace=30), "no PROXY header within 10 s", 0),
+        (Limits(grace=1), "it was cut off", 1),
+        (Limits(), "no PROXY header before the end", 0),
+        (Limits(handshake_timeout=0.5), "no PROXY header before the end", 0),
     ],
 )
 async def test_a_header_that_never_comes_holds_nobody_up(
     autojump_clock: MockClock, log: Log, limits: Limits, why: str, cut: int
 ) -> None:
-    """A client that does not complete its header is hung up on when its time, or the server's, is over."""
+    """A client that does not complete its header has 2 more seconds when the server shuts down, at most."""
     autojump_clock.autojump_threshold = SETTLED
     async with nothing_left_open(), serving(proxy_protocol=True, limits=limits) as service:
         peer = await service.connect()
         await peer.say(HEADER[:11])
         await wait_all_tasks_blocked(SETTLED / 2)
+        since = trio.current_time()
         service.shutdown.set()
         await service.over.wait()
+        assert trio.current_time() <= since + 2
         assert f" is closed: {why}; 0 names in " in await log.line("is closed")
         assert service.cut == cut
         await peer.close()
 
 
 # Time
+
+
+async def test_who_was_told_goodbye_is_not_cut_off(autojump_clock: MockClock, log: Log) -> None:
+    """A conversation that has ended, but whose client does not close its side, keeps its reason when grace runs out."""
+    autojump_clock.autojump_threshold = SETTLED
+    async with nothing_left_open(), serving(limits=Limits(grace=1)) as service:
+        peer = await service.connect()
+        await peer.meet()
+        await peer.say(b"exit\n")
+        await peer.expect(GOODBYE)
+        service.shutdown.set()
+        await service.over.wait()
+        assert trio.current_time() == pytest.approx(1, abs=0.5)
+        assert " is closed: the client said exit; " in await log.line("is closed")
+        assert service.cut == 0
+        await peer.close()
 
 
 async def test_clients_are_accepted_until_the_delay_is_over(autojump_clock: MockClock, log: Log) -> None:

@@ -313,7 +313,7 @@ async def test_a_proxy_that_speaks_for_itself(log: Log, header: bytes) -> None:
 
 
 async def test_a_client_without_header(log: Log) -> None:
-    """A client that does not begin with a header is hung up on, without a word, and has one line that says why."""
+    """A client that does not begin with a header is hung up on, without a word, and its last line says why."""
     async with nothing_left_open(), serving(proxy_protocol=True) as service:
         peer = await service.connect()
         who = own_address(peer)
@@ -325,7 +325,7 @@ async def test_a_client_without_header(log: Log) -> None:
         why = r'it sent no PROXY header but "GET / HTTP/1.1\x0d\x0a\x0d\x0a"'
         assert line.startswith(f"Connection from {who} is closed: {why}; 0 names in ")
         assert line.endswith(", 0 bytes in, 0 out (#1)")
-    assert len(log.lines) == 2
+    assert len(log.lines) == 3
     assert [each["reason"] for each in facts(log, "closed")] == ["handshake"]
 
 
@@ -505,3 +505,11 @@ def test_counters_are_one_line(log: Log) -> None:
         "greeter_received_bytes_total 40, greeter_sent_bytes_total 500, greeter_accept_failures_total 0"
     )
     assert record.facts == Counters(2, Counter(exit=1), 3, 40, 500).facts()  # type: ignore[attr-defined]
+
+
+def test_counters_are_written_at_any_level() -> None:
+    """Whoever asks for the counters gets them, also where only errors are logged."""
+    with gathered(logging.ERROR) as log:
+        Counters(accepted=3).log()
+    (line,) = log.lines
+    assert line.startswith("Counters: greeter_connections_accepted_total 3, greeter_connections_open 3, ")

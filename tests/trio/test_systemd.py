@@ -49,8 +49,9 @@ async def test_sockets_are_passed() -> None:
         assert environ == {"HOME": "/"}
         for sock in sockets:
             assert not sock.get_inheritable()
-            listener = adopt(sock, inherited=True)
-            assert listener.inherited
+            listener = adopt(sock, foreign=True, kept=True)
+            assert listener.foreign
+            assert listener.kept
             listener.close()
 
 

@@ -109,6 +109,8 @@ def test_harmless_text_is_never_changed(text: str) -> None:
         (("localhost", 0), "localhost:0"),
         ("/run/greeter", "/run/greeter"),
         ("", "unnamed"),
+        ("/tmp/a\nConnection from \x1b[31m", r"/tmp/a\x0aConnection from \x1b[31m"),
+        (b"\0a\xff", r"b'\x00a\xff'"),
     ],
 )
 def test_addresses(sockname: object, shown: str) -> None:
