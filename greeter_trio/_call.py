@@ -67,8 +67,8 @@ async def keep_calling(
 ) -> ExitStatus:
     """Call a server until it answers, and converse with it.
 
-    An attempt begins only before `retry_for` seconds are over, but there is always one. Raises `NoConversation`, that
-    of the last attempt.
+    The last attempt begins when `retry_for` seconds are over, if none is still going on then. Raises `NoConversation`,
+    that of the last attempt.
     """
     give_up_at = trio.current_time() + retry_for
     attempt, pause = 0, _FIRST_PAUSE
@@ -79,11 +79,9 @@ async def keep_calling(
                 return await converse(answered)
         except NoConversation as exc:
             exc.attempts = attempt
-            if exc.hopeless:
+            if exc.hopeless or trio.current_time() >= give_up_at:
                 raise
             await trio.sleep_until(min(trio.current_time() + pause, give_up_at))
-            if trio.current_time() >= give_up_at:
-                raise
         pause = min(2 * pause, _LONGEST_PAUSE)
 
 

@@ -417,13 +417,13 @@ async def test_a_handshake_that_is_cut_is_tried_again(autojump_clock: MockClock,
 
 
 async def test_pauses_between_calls(autojump_clock: MockClock) -> None:
-    """The pauses grow from 0.1 s to 1 s; when the time is over the last failure is told, with the number of calls."""
+    """The pauses grow from 0.1 s to 1 s; the last call is when the time is over, and is told with their number."""
     autojump_clock.autojump_threshold = SETTLED
-    play, times = in_turn(*[hang_up] * 6, saying(b"Sorry, no.\n"))
+    play, times = in_turn(*[hang_up] * 7, saying(b"Sorry, no.\n"))
     async with scripted(play) as port:
         problem = await failure(port, 4)
-    assert times == pytest.approx([0, 0.1, 0.3, 0.7, 1.5, 2.5, 3.5])
-    assert str(problem) == "the server refused: Sorry, no., after 7 attempts"
+    assert times == pytest.approx([0, 0.1, 0.3, 0.7, 1.5, 2.5, 3.5, 4])
+    assert str(problem) == "the server refused: Sorry, no., after 8 attempts"
     assert trio.current_time() == pytest.approx(4)
 
 
