@@ -6,9 +6,13 @@ A line in the log is for a person, and has `extra={"facts": {...}}` for programs
 import datetime as dt
 import json
 import logging
+import select
 from collections import Counter
+from typing import TextIO
 
 import attrs
+
+from ._text import counted
 
 logger = logging.getLogger("greeter_trio")
 
@@ -28,6 +32,32 @@ class JsonFormatter(logging.Formatter):
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
         return json.dumps(line)
+
+
+class PatientHandler(logging.StreamHandler[TextIO]):
+    """Writes a line at once, or not at all: a log that nobody reads must not stop the server.
+
+    A pipe or a terminal is asked first whether it takes a line (POLLOUT in poll(2): 4096 bytes at least, for a pipe).
+    What could not be written is counted, and the number is told as soon as it can be.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(stream)
+        self._dropped = 0
+        self._poll = select.poll()
+        self._poll.register(stream, select.POLLOUT)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line if that does not block."""
+        if not self._poll.poll(0):
+            self._dropped += 1
+            return
+        if self._dropped:
+            lines, self._dropped = counted(self._dropped, "line"), 0
+            told = logging.makeLogRecord({"name": record.name, "levelno": logging.WARNING, "levelname": "WARNING"})
+            told.msg = f"Nobody read the log: {lines} dropped"
+            super().emit(told)
+        super().emit(record)
 
 
 @attrs.define

@@ -6,6 +6,7 @@ import logging
 import resource
 import signal
 import ssl
+import sys
 import time
 
 import trio
@@ -15,7 +16,7 @@ from greeter_core import Framing, ServerConfig
 from . import _systemd
 from ._errors import ExitStatus
 from ._listen import Fd, Listener, ListenError, Tcp, adopt, open_listeners, write_port_file
-from ._log import JsonFormatter, logger
+from ._log import JsonFormatter, PatientHandler, logger
 from ._server import Service
 from ._signals import at_first_signal
 from ._terms import Limits, Terms, WhenFull
@@ -25,7 +26,7 @@ from ._tls import TLSError, server_context
 
 def serve(arguments: argparse.Namespace) -> int:
     """Run the server until a signal ends it, and return the exit status."""
-    handler = logging.StreamHandler()  # to standard error, flushed after each line
+    handler = PatientHandler(sys.stderr) if sys.stderr else logging.NullHandler()
     if arguments.log_format == "json":
         handler.setFormatter(JsonFormatter())
     logger.addHandler(handler)

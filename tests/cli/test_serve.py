@@ -7,6 +7,7 @@ import re
 import signal
 import socket
 import ssl
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -578,6 +579,20 @@ def test_reuse_port() -> None:
 
 
 # Signals that do not end it
+
+
+def test_a_log_that_nobody_reads() -> None:
+    """A pipe that is full of log lines stops neither the server nor its shutdown."""
+    with started(*COMMAND, "serve", "--port", "0", "--framing", "lines", stdout=subprocess.DEVNULL) as process:
+        assert process.stderr
+        port = int(process.stderr.readline().rpartition(b":")[2])
+        for _ in range(600):  # two lines each, and a pipe has room for 64 KiB
+            with met(port) as peer:
+                peer.say(b"exit\n")
+                assert peer.hear_rest() == GOODBYE
+        process.terminate()
+        assert process.wait(PATIENCE) == 0
+        assert len(process.stderr.read()) <= 65536
 
 
 def test_hangup_without_tls() -> None:

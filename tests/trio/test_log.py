@@ -5,6 +5,7 @@ import datetime as dt
 import io
 import json
 import logging
+import os
 import re
 import sys
 from collections import Counter
@@ -18,7 +19,7 @@ from trio.testing import MockClock
 
 from greeter_core import Framing, ServerConfig, ServerConnection
 from greeter_trio._conversation import Conversation
-from greeter_trio._log import Counters, JsonFormatter, logger
+from greeter_trio._log import Counters, JsonFormatter, PatientHandler, logger
 from greeter_trio._proxy import encode_v1, encode_v2
 from greeter_trio._server import Service
 from greeter_trio._terms import Limits, Terms
@@ -513,3 +514,26 @@ def test_counters_are_written_at_any_level() -> None:
         Counters(accepted=3).log()
     (line,) = log.lines
     assert line.startswith("Counters: greeter_connections_accepted_total 3, greeter_connections_open 3, ")
+
+
+# A log that nobody reads
+
+
+def test_a_log_that_nobody_reads_waits_for_nobody() -> None:
+    """Lines that would block are dropped, and their number is told when the log is read again."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    with os.fdopen(reader, "rb", buffering=0) as log, os.fdopen(writer, "w") as stream:
+        filled = 0
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                filled += os.write(writer, b"x" * 1024)
+        os.set_blocking(writer, True)
+        handler = PatientHandler(stream)
+        for number in range(4):
+            handler.emit(logging.makeLogRecord({"msg": f"line {number}"}))
+        while filled:
+            filled -= len(log.read(filled))
+        handler.emit(logging.makeLogRecord({"msg": "line 4"}))
+        handler.emit(logging.makeLogRecord({"msg": "line 5"}))
+        assert log.read(1000) == b"Nobody read the log: 4 lines dropped\nline 4\nline 5\n"
