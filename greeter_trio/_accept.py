@@ -89,10 +89,6 @@ class Acceptor:
             await trio.lowlevel.wait_readable(self._listener.socket)
             await self._accept_some()
 
-    def close_entrance(self) -> None:
-        """Let nobody into the backlog any more, as far as that can be helped."""
-        self._listener.close_entrance()
-
     async def finish(self) -> None:
         """Accept all connections that wait in the backlog, and close the listener.
 

@@ -5,8 +5,8 @@ whose deadline is the connection's. So:
 
 * *Time* reaches the core when that scope's deadline passes. Only a receive is ever cancelled by it, and a cancelled
   receive has lost nothing.
-* *Whoever gives the connection an input from outside* (`shutdown`, `send_names`) calls `wake` afterwards, which cancels
-  the same scope.
+* *Whoever gives the connection an input from outside* (`send_names`) calls `wake` afterwards, which cancels the same
+  scope; so does `shut_down`.
 * *The server* does not read on while a send is blocked. Its output is a multiple of its input, so this is what bounds
   its memory. No timer of the core can do anything then, so the send has a timeout of its own: it goes in slices, and
   is cancelled when the peer has not taken one of them for `send_timeout` seconds.

@@ -4,9 +4,9 @@ Who cancels whom, and what each failure does:
 
 * `Service.serve` holds two nurseries: conversations, one task each, and inside it the acceptors, one for each listener.
 * *Shutting down* goes in steps. For `drain_delay` seconds everything goes on as before, so that load balancers can look
-  elsewhere. Then the acceptors are cancelled; each listener's backlog is accepted to the last connection, and the
-  listener closed; and every conversation is told to end: it answers what has come already, and says GOODBYE. What is
-  left after `grace` seconds is cancelled.
+  elsewhere. Then the acceptors are cancelled, and nobody can connect any more. Every conversation is told to end: it
+  answers what has come already, and says GOODBYE. Meanwhile each listener's backlog is accepted to the last connection,
+  as there are places, and the listener closed. What is left of all this after `grace` seconds is cancelled.
 * *Cancelling* `serve` cancels all of them at once.
 * A conversation closes its connection, and `serve` the listeners, whatever happens.
 * A conversation that fails, by the peer's fault or by a bug, costs its own connection and one entry in the log.
@@ -113,8 +113,9 @@ class Service:
                     accepting.cancel_scope.cancel()
                 self._conversations.cancel_scope.deadline = trio.current_time() + limits.grace
                 self._shutting_down = True
+                for listener in listeners:
+                    listener.close_entrance()
                 for acceptor in acceptors:
-                    acceptor.close_entrance()
                     self._conversations.start_soon(acceptor.finish)
                 for conversation in self._live:
                     conversation.shut_down()

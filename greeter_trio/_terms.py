@@ -10,6 +10,8 @@ import attrs
 
 from greeter_core import ServerConfig
 
+from ._drive import SEND_TIMEOUT
+
 
 class WhenFull(enum.Enum):
     """What becomes of a client for whom there is no place."""
@@ -51,7 +53,7 @@ class Limits:
     """What becomes of the next one."""
     handshake_timeout: float = attrs.field(default=10.0, validator=_timeout)
     """How long a client may take for its PROXY header and its TLS handshake together."""
-    send_timeout: float = attrs.field(default=30.0, validator=_timeout)
+    send_timeout: float = attrs.field(default=SEND_TIMEOUT, validator=_timeout)
     """How long a client may take to take the next 64 KiB of what it is told."""
     drain_delay: float = attrs.field(default=0.0, validator=_delay)
     """How long clients are still accepted after the server was told to shut down."""

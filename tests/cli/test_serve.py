@@ -429,6 +429,16 @@ def test_other_limits() -> None:
         server.log.expect(b"is closed: the connection was lost (the peer took less than 64 KiB in 0.2 s); ")
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has /proc/PID/limits")
+def test_descriptors_are_allowed() -> None:
+    """The server has as many descriptors as it may have, and not the few of the soft limit."""
+    with serving(command=in_shell('ulimit -S -n 64 && exec "$@"')) as server:
+        limits = Path(f"/proc/{server.process.pid}/limits").read_text()
+    found = re.search(r"^Max open files +(\d+) +(\d+) ", limits, re.MULTILINE)
+    assert found
+    assert found[1] == found[2] != "64"
+
+
 def test_few_descriptors() -> None:
     """A server that has no descriptors left serves those who are there, and others again when they have left."""
     with serving(command=in_shell('ulimit -n 20 && exec "$@"')) as server, contextlib.ExitStack() as opened:

@@ -50,8 +50,8 @@ QUICK = Sizes(
 )
 NOTES = """\
 Times are those that the load saw, with its own share. On a machine that has other things to do they are too long, and
-the worst of them say more about the machine than about the server. So the drippers are judged by the turn in which they
-did least harm; the medians stand beside it. Memory is growth in resident pages, without the kernel's socket buffers.
+the worst of them say more about the machine than about the server. So the drippers are judged by the median of several
+turns. Memory is growth in resident pages, without the kernel's socket buffers.
 """
 
 

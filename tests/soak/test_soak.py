@@ -36,7 +36,7 @@ socket.socket.accept = lambda self: (connection := accept(self), os.dup(connecti
 FAULTS = {
     "idle": ("servers.HELLO = b'Hallo '", "the scenario could not go on"),
     "drain": ("", "servers that did not end with status 0"),
-    "drippers": (SLOW, "ratio of p99, the best turn"),
+    "drippers": (SLOW, "ratio of p99, median"),
     "deaf": ("", "deaf clients who were not cut, in each wave"),  # it has no time limit
     "resets": (LEAKY, "descriptors left by resets before anything"),
     "descriptors": ("", "CPU time for each second"),  # it tries again at once

@@ -1,14 +1,15 @@
-"""Every test of the Trio side comes to an end."""
+"""Every test of the Trio side comes to an end; what many of them need."""
 
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
 
-from .helpers import PATIENCE
+from .certificates import Authority
+from .helpers import PATIENCE, Log, gathered
 
 
 def run_bounded(
@@ -32,3 +33,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         here = item.path.is_relative_to(Path(__file__).parent)
         if here and isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.obj):
             item.add_marker(pytest.mark.trio(run=run_bounded), append=False)
+
+
+@pytest.fixture
+def log() -> Iterator[Log]:
+    """Gather what the server logs during the test."""
+    with gathered() as log:
+        yield log
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """Return a CA."""
+    return Authority(tmp_path_factory.mktemp("ca"))

@@ -19,7 +19,7 @@ from greeter_trio import serve_greeter
 from greeter_trio._accept import Acceptor, Troubles
 from greeter_trio._listen import Listener, adopt
 
-from .helpers import LINES, NO_LINGER, Log, gathered, hosting, lines_service, nothing_left_open, serving
+from .helpers import LINES, NO_LINGER, Log, hosting, lines_service, nothing_left_open, serving
 
 # What accept(2) can give, as the manual page of Linux has it, and where it says that pending errors are passed on.
 THEIRS = [
@@ -41,13 +41,6 @@ THEIRS = [
 ]
 MACHINE = ["EMFILE", "ENFILE", "ENOBUFS", "ENOMEM", "EIO"]  # and EIO is one that no manual mentions
 OURS = ["EBADF", "EINVAL", "ENOTSOCK", "EFAULT"]
-
-
-@pytest.fixture
-def log() -> Iterator[Log]:
-    """Gather what the server logs during the test."""
-    with gathered() as log:
-        yield log
 
 
 class Scripted(socket.socket):

@@ -1,9 +1,12 @@
 """Shutting down in good order: nobody is reset, and what was said in time is answered."""
 
 import contextlib
+import errno
 import os
+import select
 import socket
-from collections.abc import AsyncIterator, Iterator
+import sys
+from collections.abc import AsyncIterator
 
 import pytest
 import trio
@@ -26,7 +29,6 @@ from .helpers import (
     Log,
     Peer,
     dialogue,
-    gathered,
     hello,
     hosting,
     lines_service,
@@ -39,19 +41,6 @@ AUTO = ServerConfig()
 secured = pytest.mark.parametrize("secure", [False, True], ids=["plain", "TLS"])
 HEADER = encode_v1(("192.0.2.1", 4711), ("192.0.2.2", 6000))
 FULL = b"Sorry, the server is full.\n"
-
-
-@pytest.fixture
-def log() -> Iterator[Log]:
-    """Gather what the server logs during the test."""
-    with gathered() as log:
-        yield log
-
-
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    """Return a CA."""
-    return Authority(tmp_path_factory.mktemp("ca"))
 
 
 # The backlog
@@ -129,6 +118,25 @@ async def test_who_would_be_turned_away_is_turned_away() -> None:
         await hear_out(guest, GOODBYE)
         for each in late:
             await hear_out(Peer(trio.SocketStream(trio.socket.from_stdlib_socket(each))), FULL)
+        await service.over.wait()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has filters for sockets")
+async def test_nobody_gets_into_the_backlog_any_more() -> None:
+    """While those who have connected wait for a place, nobody else is connected: he would be reset in the end."""
+    async with nothing_left_open(), serving(limits=Limits(max_connections=1)) as service:
+        guest = await service.connect()
+        await guest.meet()
+        waiting = await service.connect()
+        service.shutdown.set()
+        await guest.expect(GOODBYE)
+        with socket.socket() as late:
+            late.settimeout(0)
+            assert late.connect_ex(("127.0.0.1", service.port)) == errno.EINPROGRESS
+            assert select.select([], [late], [], 0) == ([], [], [])
+        await guest.expect_end()
+        await guest.close()
+        await hear_out(waiting, WELCOME + PROMPT + GOODBYE)
         await service.over.wait()
 
 
@@ -308,6 +316,24 @@ async def test_a_header_that_never_comes_holds_nobody_up(
         assert f" is closed: {why}; 0 names in " in await log.line("is closed")
         assert service.cut == cut
         await peer.close()
+
+
+async def test_who_is_accepted_at_the_end_and_says_nothing_holds_nobody_up(autojump_clock: MockClock) -> None:
+    """Who gets a place only while the server shuts down has 2 seconds for a header, too."""
+    autojump_clock.autojump_threshold = SETTLED
+    limits = Limits(max_connections=1)
+    async with nothing_left_open(), serving(proxy_protocol=True, limits=limits) as service:
+        guest = await service.connect()
+        await guest.say(HEADER)
+        await guest.meet()
+        silent = await service.connect()
+        service.shutdown.set()
+        await hear_out(guest, GOODBYE)
+        since = trio.current_time()
+        await service.over.wait()
+        assert trio.current_time() == pytest.approx(since + 2, abs=0.1)
+        assert service.cut == 0
+        await silent.close()
 
 
 # Time

@@ -901,12 +901,6 @@ Make = Callable[[], StreamPair]
 memory = pytest.mark.parametrize("secure", [False, True], ids=["plain", "TLS"])
 
 
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    """Return a CA."""
-    return Authority(tmp_path_factory.mktemp("ca"))
-
-
 @contextlib.asynccontextmanager
 async def asked(
     connection: ServerConnection, authority: Authority, *, secure: bool, sip: int | None = None

@@ -9,7 +9,6 @@ import os
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -44,19 +43,6 @@ from .helpers import Service as RunningService
 SOURCE = ("192.0.2.1", 4711)
 HEADER = encode_v1(SOURCE, ("192.0.2.2", 6000))
 EVIL = "\x1b]0;gotcha\x07\x9b2J\u202e\u2028\n\r".encode() + b"\xff\x80"
-
-
-@pytest.fixture
-def log() -> Iterator[Log]:
-    """Gather what the server logs during the test."""
-    with gathered() as log:
-        yield log
-
-
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    """Return a CA."""
-    return Authority(tmp_path_factory.mktemp("ca"))
 
 
 def own_address(peer: Peer) -> str:

@@ -5,6 +5,7 @@ subject run in virtual time, which goes on when no socket has moved for a moment
 """
 
 import contextlib
+import errno
 import gc
 import itertools
 import logging
@@ -12,7 +13,7 @@ import re
 import resource
 import socket
 import tracemalloc
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 
 import pytest
 import trio
@@ -41,7 +42,6 @@ from .helpers import (
     Service,
     connect,
     dialogue,
-    gathered,
     hello,
     hosting,
     lines_service,
@@ -55,19 +55,6 @@ AUTO = ServerConfig()
 RAW = ServerConfig(framing=Framing.RAW)
 HEADER = encode_v1(("192.0.2.1", 4711), ("192.0.2.2", 6000))
 FULL = b"Sorry, the server is full.\n"
-
-
-@pytest.fixture
-def log() -> Iterator[Log]:
-    """Gather what the server logs during the test."""
-    with gathered() as log:
-        yield log
-
-
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    """Return a CA."""
-    return Authority(tmp_path_factory.mktemp("ca"))
 
 
 # Greeting
@@ -691,14 +678,16 @@ async def test_a_port_in_use_raises() -> None:
     """Where it cannot listen the server raises OSError itself, and leaves nothing open."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         async with nothing_left_open():
-            with pytest.raises(OSError, match="ddress already in use"):
+            with pytest.raises(OSError, match="ddress already in use") as caught:
                 await serve_greeter("127.0.0.1", taken.getsockname()[1])
+    assert caught.value.errno == errno.EADDRINUSE
 
 
 async def test_an_unknown_address_raises() -> None:
     """An address that this machine does not have raises OSError."""
-    with pytest.raises(OSError, match=r"192\.0\.2\.1:0: Cannot assign requested address"):
+    with pytest.raises(OSError, match=r"192\.0\.2\.1:0: Cannot assign requested address") as caught:
         await serve_greeter("192.0.2.1", 0)
+    assert caught.value.errno == errno.EADDRNOTAVAIL
 
 
 # Shutdown

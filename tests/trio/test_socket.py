@@ -1,4 +1,4 @@
-"""The two shortcuts past Trio's socket streams."""
+"""The shortcuts past Trio's socket streams."""
 
 import itertools
 import socket

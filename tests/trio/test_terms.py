@@ -2,7 +2,7 @@
 
 import contextlib
 import math
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,6 @@ from .helpers import (
     Peer,
     Service,
     connect,
-    gathered,
     hosting,
     lines_service,
     nothing_left_open,
@@ -35,19 +34,6 @@ from .helpers import (
 
 FULL = b"Sorry, the server is full.\n"
 HEADER = encode_v1(("192.0.2.1", 4711), ("192.0.2.2", 6000))
-
-
-@pytest.fixture
-def log() -> Iterator[Log]:
-    """Gather what the server logs during the test."""
-    with gathered() as log:
-        yield log
-
-
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    """Return a CA."""
-    return Authority(tmp_path_factory.mktemp("ca"))
 
 
 # Values
