@@ -1,30 +1,28 @@
-"""The servers that Greeter is measured against: `python -m tests.benchmarks.servers epoll|asyncio`.
+"""The reference server: one level-triggered epoll loop, which handles each chunk name by name.
 
-Both speak Greeter's line framing, ask for the first name at once, and end a conversation as Greeter does: GOODBYE, the
-end of the stream, and then they wait for the client's. Both handle one chunk as a straightforward program does, name by
-name, and answer it with one write. They leave out what the loads do not use: names without a terminator, pacing, a
-limit on the size of a name, a log. The epoll loop also leaves out every time limit. So it is about the least that a
-single-threaded Python server can do, and therefore the measure for the others.
+It speaks Greeter's line framing, asks for the first name at once, and ends a conversation as
+Greeter does: GOODBYE, a half-close, then it waits for the client's. It leaves out what the loads do
+not use: names without a terminator, pacing, a limit on the size of a name, a log, time limits. So
+it is about the least that a single-threaded Python server can do, and the base of the ratios.
+
+The servers in `frameworks` share its `answer` and its words. In addition they have an idle timeout.
 """
 
-import argparse
-import asyncio
 import contextlib
 import select
 import socket
-import sys
 
 from .wire import BANG, GOODBYE, HELLO, HOST, LF, PROMPT, WELCOME
 
 BACKLOG = 1024  # connections
 CHUNK_SIZE = 65536  # bytes; what Greeter reads at once, too
-PATIENCE = 300  # seconds; how long the asyncio server waits, Greeter's default
+IDLE_TIMEOUT = 300.0  # seconds, Greeter's default; the epoll loop has none
 
 _ANSWER_END = BANG + PROMPT
 
 
 def answer(data: bytes) -> tuple[bytes, bytes, bool]:
-    """Return the reply to all whole lines of `data`, what follows the last of them, and whether there was an `exit`."""
+    """Return the reply to all lines, what follows the last of them, and whether `exit` came."""
     if b"\r" in data:
         data = data.replace(b"\r\n", b"\n")
     names = data.split(LF)
@@ -39,12 +37,11 @@ def answer(data: bytes) -> tuple[bytes, bytes, bool]:
 
 
 def serve_epoll() -> None:
-    """Greet whoever connects, with one bare loop over `select.epoll`."""
+    """Greet whoever connects, until a signal ends the process."""
     clients: dict[int, _Client] = {}
     with socket.create_server((HOST, 0), backlog=BACKLOG) as listener, select.epoll() as epoll:
         listener.settimeout(0)
         epoll.register(listener, select.EPOLLIN)
-        _announce(listener)
         while True:
             for fd, _ in epoll.poll():
                 client = clients.get(fd)
@@ -52,7 +49,7 @@ def serve_epoll() -> None:
                     with contextlib.suppress(OSError):  # the client has given up already
                         sock, _ = listener.accept()
                         clients[sock.fileno()] = _Client(sock, epoll)
-                elif not client.take_turn():
+                elif not client.handle_event():
                     del clients[fd]
 
 
@@ -69,13 +66,13 @@ class _Client:
         self._epoll = epoll
         self._tail = b""
         self._unsent = b""
-        self._over = False  # GOODBYE is said, or waits to be
+        self._over = False  # GOODBYE is sent, or part of `_unsent`
         self._send(WELCOME + PROMPT)
 
-    def take_turn(self) -> bool:
-        """Do what can be done now; return whether the client is still there."""
+    def handle_event(self) -> bool:
+        """Read or write once; return False when the connection is closed."""
         try:
-            if self._unsent:  # as long as the client does not read, nothing is read from it
+            if self._unsent:  # nothing is read until it is sent
                 self._send(self._unsent)
                 if not self._unsent:
                     self._epoll.modify(self._sock, select.EPOLLIN)
@@ -94,7 +91,7 @@ class _Client:
         return bool(data)
 
     def _send(self, data: bytes) -> None:
-        """Send what the kernel takes; keep the rest for when it takes more."""
+        """Send what the kernel takes; keep the rest until the socket is writable."""
         try:
             self._unsent = data[self._sock.send(data) :]
         except BlockingIOError:
@@ -105,47 +102,6 @@ class _Client:
             self._sock.shutdown(socket.SHUT_WR)
 
 
-async def serve_asyncio() -> None:
-    """Greet whoever connects, with asyncio streams; no read and no drain may take longer than `PATIENCE`."""
-    server = await asyncio.start_server(_converse, HOST, 0, backlog=BACKLOG)  # which sets TCP_NODELAY
-    _announce(server.sockets[0])
-    async with server:
-        await server.serve_forever()
-
-
-async def _converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    reply, tail, over = WELCOME + PROMPT, b"", False
-    with contextlib.suppress(OSError, TimeoutError), contextlib.closing(writer):
-        while True:
-            if reply:
-                writer.write(reply)
-                async with asyncio.timeout(PATIENCE):
-                    await writer.drain()
-            if over:
-                writer.write_eof()
-            async with asyncio.timeout(PATIENCE):
-                data = await reader.read(CHUNK_SIZE)
-            if not data:
-                break
-            reply, tail, over = (b"", b"", True) if over else answer(tail + data)
-
-
-def _announce(listener: socket.socket) -> None:
-    host, port = listener.getsockname()
-    sys.stdout.write(f"Waiting for connection on {host}:{port}\n")
-    sys.stdout.flush()
-
-
-def main() -> None:
-    """Run the server that the command line names, until a signal ends it."""
-    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.servers", description=__doc__)
-    parser.add_argument("server", choices=["epoll", "asyncio"])
-    with contextlib.suppress(KeyboardInterrupt):
-        if parser.parse_args().server == "epoll":
-            serve_epoll()
-        else:
-            asyncio.run(serve_asyncio())
-
-
 if __name__ == "__main__":
-    main()
+    with contextlib.suppress(KeyboardInterrupt):
+        serve_epoll()

@@ -1,7 +1,7 @@
-"""The words of the protocol as the benchmarks know them, and names with the replies that they must get.
+"""The words of the protocol, and names with the replies to them.
 
-The words are written out again here, and not imported from `greeter_core`, so that the replies of the measured server
-are compared with something that it does not share.
+They are not imported from `greeter_core`, so that the replies of the measured server are compared
+with something that it does not share.
 """
 
 WELCOME = b"Welcome!\n"
@@ -20,6 +20,7 @@ Exchange = tuple[bytes, bytes]
 
 
 def exchange(first: int, count: int = 1) -> Exchange:
-    """Return `count` lines of 13 bytes, with names that are numbered from `first`, and the reply to them."""
+    """Return `count` lines of 13 bytes, with names numbered from `first`, and the reply to them."""
     names = [b"name%08d" % number for number in range(first, first + count)]
-    return b"".join(name + LF for name in names), b"".join(HELLO + name + BANG + PROMPT for name in names)
+    reply = b"".join(HELLO + name + BANG + PROMPT for name in names)
+    return b"".join(name + LF for name in names), reply

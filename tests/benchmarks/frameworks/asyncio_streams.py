@@ -1,0 +1,34 @@
+"""Asyncio streams."""
+
+import asyncio
+import contextlib
+
+from tests.benchmarks.servers import BACKLOG, CHUNK_SIZE, IDLE_TIMEOUT, answer
+from tests.benchmarks.wire import HOST, PROMPT, WELCOME
+
+
+async def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Hold one conversation."""
+    reply, tail, over = WELCOME + PROMPT, b"", False
+    with contextlib.suppress(OSError, TimeoutError), contextlib.closing(writer):
+        while True:
+            writer.write(reply)  # the transport has TCP_NODELAY set
+            if over:
+                writer.write_eof()
+            async with asyncio.timeout(IDLE_TIMEOUT):
+                await writer.drain()
+                data = await reader.read(CHUNK_SIZE)
+            if not data:
+                break
+            reply, tail, over = (b"", b"", True) if over else answer(tail + data)
+
+
+async def serve() -> None:
+    """Greet whoever connects, until cancelled."""
+    server = await asyncio.start_server(converse, HOST, 0, backlog=BACKLOG)
+    async with server:
+        await server.serve_forever()
+
+
+if __name__ == "__main__":
+    asyncio.run(serve())
