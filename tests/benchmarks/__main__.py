@@ -85,10 +85,14 @@ def main() -> None:
         parser.exit(1, "The benchmarks read the CPU time of servers from /proc, as Linux has it.\n")
     missing = not_installed(args.servers)
     servers = {name: SERVERS[name] for name in args.servers if name not in missing}
-    try:
-        servers |= {f"greeter@{path.resolve().name}": checkout(path) for path in args.compare}
-    except WrongCheckoutError as exc:
-        parser.error(str(exc))
+    for path in args.compare:
+        name = f"greeter@{path.resolve().name}"
+        if name in servers:
+            parser.error(f"argument --compare: two directories would be {name}")
+        try:
+            servers[name] = checkout(path)
+        except WrongCheckoutError as exc:
+            parser.error(f"argument --compare: {exc}")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # ends the servers
     sizes = QUICK if args.quick else Sizes()
     sizes = attrs.evolve(

@@ -93,7 +93,7 @@ def _section(load: str, title: str, turns: Sequence[Turn], width: int) -> Iterat
         figures = f"{_median(costs):>9}  {_spread(costs):18}{_median(ratios):>7}  {_spread(ratios)}"
         yield f"  {name:{width}}{figures}"
     for name in names:
-        if name.startswith("greeter@"):
+        if name.startswith("greeter@") and "greeter" in names:
             ratios = _ratios(turns, "greeter", name)
             yield f"  greeter = {_median(ratios)} x {name}  {_spread(ratios)}"
     for aim in AIMS[load]:
