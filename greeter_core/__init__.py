@@ -1,12 +1,14 @@
 """The Greeter protocol without any I/O: bytes and time in; events, bytes and the next deadline out.
 
-`ServerConnection` and `ClientConnection` are the two sides of one conversation; PROTOCOL.md, beside this file,
-specifies it. There are no sockets here, no clock, no randomness and no logging, so any I/O framework can be put
-around it; `greeter_trio` puts Trio.
+`ServerConnection` and `ClientConnection` are the two sides of one conversation, and `Connection` is
+what they share. Beside this file, PROTOCOL.md specifies the conversation, and INTEGRATING.md tells
+how to put the core under an I/O framework. There are no sockets here, no clock, no randomness and no
+logging; `greeter_trio` is the adapter for Trio.
 """
 
 from ._client import ClientConnection
 from ._config import ClientConfig, Framing, ServerConfig
+from ._connection import Connection
 from ._errors import LocalProtocolError
 from ._events import (
     ClientEvent,
@@ -22,18 +24,20 @@ from ._events import (
     Refusal,
     Refused,
     ServerEvent,
+    SorryReceived,
     Welcomed,
 )
 from ._server import ServerConnection
 from ._states import ClientState, ServerState
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
 
 __all__ = [
     "ClientConfig",
     "ClientConnection",
     "ClientEvent",
     "ClientState",
+    "Connection",
     "ConversationEnded",
     "EOFReceived",
     "EndReason",
@@ -51,5 +55,6 @@ __all__ = [
     "ServerConnection",
     "ServerEvent",
     "ServerState",
+    "SorryReceived",
     "Welcomed",
 ]

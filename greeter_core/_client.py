@@ -8,12 +8,11 @@ from ._connection import Connection
 from ._errors import LocalProtocolError
 from ._events import (
     ClientEvent,
-    EndReason,
     GoodbyeReceived,
     Greeted,
     NameRequested,
     ProtocolViolated,
-    Refused,
+    SorryReceived,
     Welcomed,
 )
 from ._states import CLIENT_TRANSITIONS, ClientState, Input
@@ -40,6 +39,8 @@ class ClientConnection(Connection[ClientState, ClientEvent]):
     from the start; they are sent when the protocol allows it.
     """
 
+    reads_while_sending = True  # a server may answer names before it reads more of them
+
     def __init__(self, config: ClientConfig = ClientConfig(), *, now: float) -> None:  # noqa: B008 - it is frozen
         check_config(config, ClientConfig)
         super().__init__(ClientState.CONNECTED, CLIENT_TRANSITIONS, config.linger, now)
@@ -54,7 +55,7 @@ class ClientConnection(Connection[ClientState, ClientEvent]):
 
     @property
     def framing(self) -> Framing:
-        """How names are sent: AUTO until it is known what the server understands."""
+        """How names are sent; AUTO until it is known what the server understands."""
         return self._framing
 
     @property
@@ -73,15 +74,18 @@ class ClientConnection(Connection[ClientState, ClientEvent]):
         if isinstance(names, (bytes, bytearray, str)):
             msg = f"names must be several names, not one: {names[:64]!r}; send_name takes one"
             raise LocalProtocolError(msg)
+        if not isinstance(names, Iterable):
+            msg = f"names must be several names, not {names!r}"
+            raise LocalProtocolError(msg)
         words = [_checked_name(name) for name in names]
         self._check_that_names_may_come()
-        self._advance(now)
+        self.handle_timeout(now)
         self._check_that_names_may_come()
         self._ask(words)
 
     def send_exit(self, now: float) -> None:
         """Say `exit` after all names, to end the conversation. Where it is ending already, this does nothing."""
-        self._advance(now)
+        self.handle_timeout(now)
         if self._state.is_open and not self._exit_asked:
             self._exit_asked = True
             self._ask([EXIT])
@@ -95,17 +99,17 @@ class ClientConnection(Connection[ClientState, ClientEvent]):
         self._buffer = buffer[at:] if self._state.is_open else b""
 
     def _eof_received(self) -> None:
-        self._close(Input.EOF, EndReason.EOF, self._now)
+        self._close(Input.EOF)
 
     def _shut_down(self) -> None:
-        self._close(Input.SHUTDOWN, EndReason.SHUTDOWN, self._now)
+        self._close(Input.SHUTDOWN)
 
-    def _timer_fired(self, timer: Timer, when: float) -> None:  # noqa: ARG002 - there is but one
-        self._close(Input.REPLY, EndReason.TIMED_OUT, when)
+    def _timer_fired(self, timer: Timer, deadline: float) -> None:  # noqa: ARG002 - a client has but one
+        self._close(Input.REPLY)
 
-    def _close(self, what: Input, reason: EndReason, when: float) -> None:
+    def _close(self, what: Input) -> None:
         self._output.clear()  # it would not be answered any more, and is reported as unanswered
-        super()._close(what, reason, when)
+        super()._close(what)
 
     def _unanswered(self) -> tuple[bytes, ...]:
         return tuple(word for word in (*self._sent, *self._waiting) if word != EXIT)
@@ -119,60 +123,60 @@ class ClientConnection(Connection[ClientState, ClientEvent]):
         words = self._words_that_may_come()
         for what, word in words:
             if heard.startswith(word):
-                self._handle(what, word)
+                self._word_heard(what, word)
                 return len(word)
             if word.startswith(heard):
                 return 0
         if heard.startswith(SORRY):
             size = heard.find(LF, 0, MAX_SORRY_SIZE) + 1
             if size:
-                self._handle(Input.SORRY, heard[:size])
+                self._word_heard(Input.SORRY, heard[:size])
             if size or len(heard) < MAX_SORRY_SIZE:
                 return size
         elif SORRY.startswith(heard):
             return 0
         self._events.append(ProtocolViolated(expected=words[0][1], received=heard[:64]))
-        self._close(Input.OTHER, EndReason.VIOLATION, self._now)
+        self._close(Input.OTHER)
         return 0
 
     def _words_that_may_come(self) -> list[tuple[Input, bytes]]:
         """Return the words that may come next, the expected one first; all but SORRY, which is many words."""
-        leads_to = self._transitions[self._state]
+        row = self._transitions[self._state]
         words = []
-        if leads_to[Input.WELCOME].is_open:
+        if Input.WELCOME in row:
             words.append((Input.WELCOME, WELCOME))
-        if leads_to[Input.PROMPT].is_open:
+        if Input.PROMPT in row:
             words.append((Input.PROMPT, PROMPT))
-        name = self._sent[0] if self._sent and leads_to[Input.HELLO].is_open else None
+        name = self._sent[0] if self._sent and Input.HELLO in row else None
         if name is not None and name != EXIT:
             words.append((Input.HELLO, hello(name)))
-        words.append((Input.GOODBYE, GOODBYE))
+        is_answer = bool(self._sent) and self._sent[0] == EXIT  # to `exit`, which is sent last (C6.3)
+        words.append((Input.GOODBYE if is_answer else Input.EARLY_GOODBYE, GOODBYE))
         if name is not None and self._framing is Framing.AUTO:
             words.append((Input.HELLO, hello(name + LF)))
         return words
 
-    def _handle(self, what: Input, word: bytes) -> None:
+    def _word_heard(self, what: Input, word: bytes) -> None:
         match what:
             case Input.WELCOME:
                 self._events.append(Welcomed())
             case Input.PROMPT:
                 self._events.append(NameRequested())
             case Input.HELLO:
-                self._handle_hello(word)
-            case Input.GOODBYE:
-                self._events.append(GoodbyeReceived())
-                answers_exit = [*self._sent] == [EXIT]
-                self._close(what, EndReason.EXIT if answers_exit else EndReason.SHUTDOWN, self._now)
+                self._hello_heard(word)
+            case Input.SORRY:
+                self._events.append(SorryReceived(word[:-1]))
+                self._close(what)
                 return
-            case _:  # SORRY
-                self._events.append(Refused(word[:-1]))
-                self._close(what, EndReason.REFUSED, self._now)
+            case _:
+                self._events.append(GoodbyeReceived())
+                self._close(what)
                 return
         self._move(what)
         self._timers.stop(Timer.REPLY)
         self._send_what_may_go()
 
-    def _handle_hello(self, word: bytes) -> None:
+    def _hello_heard(self, word: bytes) -> None:
         name = self._sent.popleft()
         if self._framing is Framing.AUTO:
             self._framing = Framing.LINES if word == hello(name) else Framing.RAW

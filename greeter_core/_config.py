@@ -36,41 +36,55 @@ _NUMBER = (int, float)
 
 _framing = _must_be("Framing.AUTO, Framing.LINES or Framing.RAW", Framing)
 _size = _must_be("a whole number of bytes, 1 or more", int, lambda value: value >= 1)
+_LONGEST = math.nextafter(math.inf, 0)  # the largest float; a longer time could not be added to one
 # NaN is in neither of these ranges.
-_delay = _must_be("a finite number of seconds, 0 or more", _NUMBER, lambda value: 0 <= value < math.inf)
-_timeout = _must_be("a number of seconds, more than 0 (math.inf for never)", _NUMBER, lambda value: value > 0)
+_delay = _must_be("a finite number of seconds, 0 or more", _NUMBER, lambda value: 0 <= value <= _LONGEST)
+_timeout = _must_be(
+    "a number of seconds, more than 0 (math.inf for never)",
+    _NUMBER,
+    lambda value: 0 < value <= _LONGEST or value == math.inf,
+)
 
 
 @attrs.frozen(kw_only=True)
 class ServerConfig:
-    """How a server behaves. All times are in seconds; a wrong value raises `LocalProtocolError`."""
+    """How a server behaves. All times are in seconds; a wrong value raises `LocalProtocolError`.
+
+    framing: How names end. AUTO finds out, client by client (S3, S4).
+    max_name_size: The longest name that is greeted, in bytes, its terminator not counted; 1 or
+        more (S6).
+    pace: How long a PROMPT is held back, unless the framing is LINES; 0 or more (S2).
+    quiet: How long a name without a terminator waits for another byte, while the framing is
+        undecided; 0 or more (S4).
+    idle_timeout: How long a client may go without a greeted name; more than 0, `math.inf` for
+        never giving up (S9).
+    max_lifetime: How long a conversation may last, from open to GOODBYE; more than 0, `math.inf`
+        for any time (S11).
+    linger: How long a closing server waits for the client's end of the stream; 0 or more (S8).
+    """
 
     framing: Framing = attrs.field(default=Framing.AUTO, validator=_framing)
-    """How names end; AUTO finds out."""
     max_name_size: int = attrs.field(default=MAX_NAME_SIZE, validator=_size)
-    """The longest name that is greeted, in bytes, terminator not counted; 1 or more (S6)."""
     pace: float = attrs.field(default=0.02, validator=_delay)
-    """How long a PROMPT is held back, unless framing is LINES; 0 or more (S2)."""
     quiet: float = attrs.field(default=0.02, validator=_delay)
-    """How long a name without terminator waits for another byte, while framing is undecided; 0 or more (S4)."""
     idle_timeout: float = attrs.field(default=300.0, validator=_timeout)
-    """How long a client may go without a greeted name; more than 0, `math.inf` for ever (S9)."""
     max_lifetime: float = attrs.field(default=math.inf, validator=_timeout)
-    """How long a conversation may last, from open to GOODBYE; more than 0, `math.inf` for ever (S11)."""
     linger: float = attrs.field(default=2.0, validator=_delay)
-    """How long a closing server waits for the client's end of the stream; 0 or more (S8)."""
 
 
 @attrs.frozen(kw_only=True)
 class ClientConfig:
-    """How a client behaves. All times are in seconds; a wrong value raises `LocalProtocolError`."""
+    """How a client behaves. All times are in seconds; a wrong value raises `LocalProtocolError`.
+
+    framing: How names are sent. AUTO finds out what the server understands (C3).
+    reply_timeout: How long an awaited word may take; more than 0, `math.inf` for never giving
+        up (C5).
+    linger: How long a closing client waits for the server's end of the stream; 0 or more (C6).
+    """
 
     framing: Framing = attrs.field(default=Framing.AUTO, validator=_framing)
-    """How names are sent; AUTO finds out what the server understands (C3)."""
     reply_timeout: float = attrs.field(default=10.0, validator=_timeout)
-    """How long an awaited word may take; more than 0, `math.inf` for ever (C5)."""
     linger: float = attrs.field(default=2.0, validator=_delay)
-    """How long a closing client waits for the server's end of the stream; 0 or more (C6)."""
 
 
 def check_config(config: object, kind: type) -> None:

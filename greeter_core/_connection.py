@@ -1,33 +1,48 @@
-"""What both roles have in common: time in order, outputs to be taken, and an end that is reported once."""
+"""What both roles share: the contract with the caller, time in order, and an end reported once."""
 
 import math
 from abc import ABC, abstractmethod
-from typing import Generic, TypeVar
+from typing import ClassVar, Generic, TypeVar
 
+from ._config import Framing
 from ._errors import LocalProtocolError
 from ._events import ConversationEnded, EndReason
-from ._states import Input, StateT, Transitions
+from ._states import END_REASONS, Input, StateT, Transitions
 from ._timers import Timer, Timers
 
 EventT = TypeVar("EventT")
 
 
 class Connection(ABC, Generic[StateT, EventT]):
-    """One side of one conversation, without any I/O.
+    """One side of one conversation, without any I/O; `ServerConnection` or `ClientConnection`.
 
-    Give it what happened, and when: `now` is in seconds on any monotonic clock, always the same one. After each such
-    call take what there is to send, first `data_to_send` and then `eof_to_send`, and the `events`; and see to it
-    that `handle_timeout` is called at `deadline`. When it is `finished`, close the transport. An I/O framework needs
-    to know nothing else.
+    The caller brings *inputs*: what happened, and when. `now` is in seconds on any monotonic
+    clock, always the same one; a time earlier than one already given counts as that one.
 
-    A call that is wrong raises `LocalProtocolError` and changes nothing. Nothing that the peer does raises.
+    * `receive_data`, `receive_eof`: what one read returned
+    * `handle_timeout`: `deadline` has come, and nothing could be read
+    * `data_in_flight`: instead of that, where `prompt_owed` and the kernel says that the peer has
+      not acknowledged all that was sent (optional)
+    * `shutdown`: end the conversation in good order
+    * `connection_lost`: a read or a write failed
+
+    After *every* input the caller takes the *outputs*: it sends `data_to_send`, then ends its
+    stream if `eof_to_send` says so, takes the `events`, and looks at `deadline` again. When the
+    connection is `finished` it closes the transport, once all of that has been sent.
+
+    What the peer does wrong is an event, never an exception. What the caller does wrong raises
+    `LocalProtocolError` before anything has changed (but E2). PROTOCOL.md specifies all this (T, E);
+    INTEGRATING.md tells what else an adapter has to do, with complete ones.
     """
+
+    reads_while_sending: ClassVar[bool]
+    """Whether to read on while a send is blocked: a client must, a server must not."""
 
     def __init__(self, state: StateT, transitions: Transitions[StateT], linger: float, now: float) -> None:
         self._state = state
         self._transitions = transitions
         self._linger = linger
-        self._now = _checked(now)
+        self._now = _checked(now)  # the time of the present call
         self._timers = Timers()
         self._peer_eof = False
         self._output: list[bytes] = []
@@ -38,54 +53,63 @@ class Connection(ABC, Generic[StateT, EventT]):
     # Inputs: what happened, and when.
 
     def receive_data(self, data: bytes | bytearray | memoryview, now: float) -> None:
-        """Take bytes from the peer: what one read returned, not empty. The end of its stream has a call of its own."""
-        if not isinstance(data, (bytes, bytearray, memoryview)):
-            msg = f"data must be bytes, not {type(data).__name__}"
-            raise LocalProtocolError(msg)
+        """Take one arrival: what one read returned, not empty. Then fire what is due (T3)."""
+        if type(data) is not bytes:
+            data = _as_bytes(data)
         if not data:
             msg = "data must not be empty; when the peer's stream has ended, call receive_eof"
             raise LocalProtocolError(msg)
         if self._peer_eof:
             msg = "data cannot come after receive_eof"
             raise LocalProtocolError(msg)
-        self._advance(now)
+        self._set_time(now)
         if self._state.is_open:
-            self._data_received(bytes(data))
+            self._data_received(data)
+        if self._timers.deadline <= self._now:
+            self._fire_timers()
 
     def receive_eof(self, now: float) -> None:
-        """Take note that the peer's stream has ended. Repeated calls do nothing."""
-        self._advance(now)
-        if not (self._peer_eof or self._state.is_ended):
+        """Take the end of the peer's stream, which ends the conversation. Repeated calls do nothing."""
+        self._set_time(now)
+        if not self._state.is_ended:
             self._peer_eof = True
             self._eof_received()
 
     def handle_timeout(self, now: float) -> None:
-        """Let the time pass. Early, repeated and additional calls do nothing."""
-        self._advance(now)
+        """Fire what is due. Early and repeated calls do nothing."""
+        self._set_time(now)
+        self._fire_timers()
+
+    def data_in_flight(self, now: float) -> None:
+        """Put off a PROMPT that is owed: the peer has not acknowledged all that was sent (S2.7).
+
+        For everything else this is `handle_timeout`.
+        """
+        self.handle_timeout(now)
 
     def shutdown(self, now: float) -> None:
-        """End the conversation in good order from this side. Repeated calls do nothing."""
-        self._advance(now)
+        """Fire what is due; then end the conversation in good order. Repeated calls do nothing."""
+        self.handle_timeout(now)
         if self._state.is_open:
             self._shut_down()
 
     def connection_lost(self) -> None:
-        """Take note that a read or a write failed: nothing can be sent any more. Repeated calls do nothing."""
+        """Take note that a read or a write failed: nothing more can be sent (E5). Repeated calls do nothing."""
         self._output.clear()
         if not self._state.is_ended:
-            self._close(Input.LOST, EndReason.CONNECTION_LOST, self._now)
+            self._close(Input.LOST)
         self._eof_owed = False
 
     # Outputs: to be taken after every input.
 
     def data_to_send(self) -> bytes:
-        """Return the bytes to send since the last call; b"" for none."""
+        """Return the bytes to send since the last call; `b""` for none."""
         data = b"".join(self._output)
         self._output.clear()
         return data
 
     def eof_to_send(self) -> bool:
-        """Return True, exactly once, when the end of the stream is to be sent and no bytes wait before it."""
+        """Return True, exactly once, when the stream is to be ended and no bytes wait before that."""
         if self._output or not self._eof_owed:
             return False
         self._eof_owed = False
@@ -100,20 +124,39 @@ class Connection(ABC, Generic[StateT, EventT]):
 
     @property
     def deadline(self) -> float:
-        """When to call `handle_timeout` next; `math.inf` for never."""
+        """When to call `handle_timeout` next, on the caller's clock; `math.inf` for never."""
         return self._timers.deadline
+
+    def timeout(self, now: float) -> float | None:
+        """Return the seconds until `deadline`, never below 0; None for never."""
+        seconds = self._timers.deadline - _checked(now)
+        return max(0.0, seconds) if seconds < math.inf else None
+
+    @property
+    def prompt_owed(self) -> bool:
+        """Whether a PROMPT waits for its time: then ask the kernel, if possible (`data_in_flight`)."""
+        return False
 
     @property
     def state(self) -> StateT:
-        """Where the conversation is."""
+        """Where the conversation is; `state.is_open` and `state.is_ended` sum it up."""
         return self._state
 
     @property
-    def finished(self) -> bool:
-        """Whether nothing more will happen, and all output is taken: close the transport."""
-        return self._state.is_ended and not self._output and not self._eof_owed
+    @abstractmethod
+    def framing(self) -> Framing:
+        """How names end; AUTO until that is known."""
 
-    # The machinery.
+    @property
+    def finished(self) -> bool:
+        """Whether nothing more will happen, and all output is taken (which is not: sent)."""
+        return self._state.is_ended and not self._eof_owed  # which is not handed out before all bytes
+
+    def __repr__(self) -> str:
+        state, framing = self._state.name, self.framing.name
+        return f"<{type(self).__name__} {state} framing={framing} deadline={self.deadline}>"
+
+    # What the roles fill in.
 
     @abstractmethod
     def _data_received(self, data: bytes) -> None:
@@ -128,40 +171,57 @@ class Connection(ABC, Generic[StateT, EventT]):
         """Say what is left to say, and close; the state is open."""
 
     @abstractmethod
-    def _timer_fired(self, timer: Timer, when: float) -> None:
-        """Handle a timer other than LINGER as of `when`, its deadline; the state is open."""
+    def _timer_fired(self, timer: Timer, deadline: float) -> None:
+        """Handle a timer other than LINGER, whose deadline may be long over; the state is open."""
 
+    @abstractmethod
     def _unanswered(self) -> tuple[bytes, ...]:
-        return ()
+        """Return the names to report with the end of the conversation."""
 
-    def _advance(self, now: float) -> None:
-        """Fire what is due at `now`."""
-        self._now = max(self._now, _checked(now))
-        while self._timers.deadline <= self._now:
-            timer, when = self._timers.pop_first()
+    # What the roles use.
+
+    def _set_time(self, now: float) -> None:
+        if _checked(now) > self._now:
+            self._now = now
+
+    def _fire_timers(self) -> None:
+        timers = self._timers
+        while timers.deadline <= self._now:
+            timer, deadline = timers.pop_first()
             if timer is Timer.LINGER:
-                self._close(Input.LINGER, self._reason, when)
+                self._close(Input.LINGER)
             else:
-                self._timer_fired(timer, when)
+                self._timer_fired(timer, deadline)
 
     def _move(self, what: Input) -> None:
         self._state = self._transitions[self._state][what]
 
-    def _close(self, what: Input, reason: EndReason, when: float) -> None:
-        """Take a transition that leads to CLOSING or to ENDED. The first reason is the one that counts."""
+    def _close(self, what: Input) -> None:
+        """Take a transition to CLOSING or ENDED; the first of them gives the reason (S8.4)."""
         if self._state.is_open:
-            self._reason = reason
+            self._reason = END_REASONS[what]
             self._eof_owed = True
         self._move(what)
         self._timers.stop_all()
         if self._state.is_ended:
             self._events.append(ConversationEnded(self._reason, self._unanswered()))
         else:
-            self._timers.start(Timer.LINGER, when + self._linger)
+            self._timers.start(Timer.LINGER, self._now + self._linger)
+
+
+_LATEST = math.nextafter(math.inf, 0)  # the largest float; an int beyond it could not be added to one
 
 
 def _checked(now: float) -> float:
-    if isinstance(now, (float, int)) and -math.inf < now < math.inf:
+    if isinstance(now, (float, int)) and -_LATEST <= now <= _LATEST:
         return now
     msg = f"now must be a finite number of seconds, not {now!r}"
+    raise LocalProtocolError(msg)
+
+
+def _as_bytes(data: object) -> bytes:
+    """Return data of another type than bytes as bytes, which nobody can change afterwards."""
+    if isinstance(data, (bytes, bytearray, memoryview)):
+        return bytes(data)
+    msg = f"data must be bytes, not {type(data).__name__}"
     raise LocalProtocolError(msg)

@@ -1,37 +1,39 @@
-"""The state machines, as tables: every state with everything that can happen.
+"""The state machines, as tables.
 
-Theory of operation. A connection is in one state at a time. What happens to it (a word, the end of the
-stream, a timer, a call) is first given a name, a member of `Input`; the table of the role then says which state
-that leads to, and nothing else in the program does.
+A connection is in one state at a time. What happens to it (a word, the end of the stream, a timer,
+a call) is first given a name, a member of `Input`; the table of the role then says which state that
+leads to, and nothing else in the program does.
 
-* CLOSING is where the last word has been said, for the server, or heard, for the client. Whatever arrives is
-  discarded; only the end of the peer's stream, the linger timer and a lost connection still matter.
-* ENDED is final. It is reached exactly once, and then ConversationEnded is reported.
-* The client's other states are named after the last word that it heard, so what it may hear next can be read
-  off its row: a word that leads from there to ENDED is a protocol violation.
-* What cannot happen in a state (its timer is not running there, or it happens on open alone) is in the table all the
-  same, and changes nothing.
+* CLOSING: the last word has been said, for the server, or heard, for the client. Whatever arrives
+  is discarded; only the end of the peer's stream, the linger timer and a lost connection matter.
+* ENDED is final. It is reached exactly once, and then `ConversationEnded` is reported.
+* The client's other states are named after the last word that it heard. The words in a state's row
+  are those that may come next; any other is a violation.
 
-PROTOCOL.md shows the same tables; a test holds them together.
+The tables are sparse: what has no entry must not be looked up. An input that has no effect in a
+state is passed over before it comes here, and a timer that fires where it cannot is a `KeyError`.
+
+PROTOCOL.md shows the same tables; a test compares them.
 """
 
 import enum
-from collections.abc import Iterable, Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Mapping
 from typing import TypeAlias, TypeVar
+
+from ._events import EndReason
 
 
 class State(enum.Enum):
     """What the states of both roles have in common."""
 
-    is_open: bool  # whether the conversation goes on
-    is_ended: bool  # whether it is over
+    is_open: bool
+    """Whether the conversation goes on."""
+    is_ended: bool
+    """Whether it is over."""
 
     def __init__(self, _: str) -> None:
         self.is_open = self.name not in ("CLOSING", "ENDED")
         self.is_ended = self.name == "ENDED"
-
-    __hash__ = object.__hash__  # members are singletons, and Enum's own is written in Python
 
 
 class ServerState(State):
@@ -49,18 +51,15 @@ class ClientState(State):
     WELCOMED = "welcomed"  #: the first PROMPT is due
     PROMPTED = "prompted"  #: names may be answered
     GREETED = "greeted"  #: a further PROMPT is due
-    CLOSING = "closing"  #: the last word was heard, or none is wanted any more; what comes is discarded
+    CLOSING = "closing"  #: the last word was heard, or none is wanted any more
     ENDED = "ended"  #: over
 
 
 class Input(enum.Enum):
-    """What can happen to a connection."""
-
-    __hash__ = object.__hash__  # as above
+    """What can happen to a connection and move it to another state."""
 
     # to the server
     FULL = "the server is full"
-    NAMES = "names"  # names to greet, or empty ones
     EXIT = "`exit`"
     TOO_LONG = "a name too long"
     IDLE = "idle is due"
@@ -70,7 +69,8 @@ class Input(enum.Enum):
     WELCOME = "WELCOME"
     PROMPT = "PROMPT"
     HELLO = "HELLO"
-    GOODBYE = "GOODBYE"
+    GOODBYE = "GOODBYE, the answer to `exit`"
+    EARLY_GOODBYE = "GOODBYE, before that"
     SORRY = "SORRY"
     OTHER = "any other words"
     REPLY = "reply is due"
@@ -85,55 +85,69 @@ class Input(enum.Enum):
 StateT = TypeVar("StateT", bound=State)
 Transitions: TypeAlias = Mapping[StateT, Mapping[Input, StateT]]
 
+SERVER_TRANSITIONS: Transitions[ServerState] = {
+    ServerState.OPEN: {
+        Input.FULL: ServerState.CLOSING,
+        Input.EXIT: ServerState.CLOSING,
+        Input.TOO_LONG: ServerState.CLOSING,
+        Input.IDLE: ServerState.CLOSING,
+        Input.LIFETIME: ServerState.CLOSING,
+        Input.SHUTDOWN: ServerState.CLOSING,
+        Input.EOF: ServerState.ENDED,
+        Input.LOST: ServerState.ENDED,
+    },
+    ServerState.CLOSING: {
+        Input.EOF: ServerState.ENDED,
+        Input.LINGER: ServerState.ENDED,
+        Input.LOST: ServerState.ENDED,
+    },
+    ServerState.ENDED: {},
+}
 
-def _transitions(states: Iterable[StateT], rows: Mapping[Input, Sequence[StateT]]) -> Transitions[StateT]:
-    columns = zip(*rows.values(), strict=True)
-    return MappingProxyType(
-        {
-            state: MappingProxyType(dict(zip(rows, column, strict=True)))
-            for state, column in zip(states, columns, strict=True)
-        }
-    )
+_ALWAYS_WHILE_OPEN = {
+    Input.EARLY_GOODBYE: ClientState.CLOSING,
+    Input.SORRY: ClientState.CLOSING,
+    Input.OTHER: ClientState.ENDED,
+    Input.REPLY: ClientState.ENDED,
+    Input.SHUTDOWN: ClientState.CLOSING,
+    Input.EOF: ClientState.ENDED,
+    Input.LOST: ClientState.ENDED,
+}
 
+CLIENT_TRANSITIONS: Transitions[ClientState] = {
+    ClientState.CONNECTED: {Input.WELCOME: ClientState.WELCOMED, **_ALWAYS_WHILE_OPEN},
+    ClientState.WELCOMED: {Input.PROMPT: ClientState.PROMPTED, **_ALWAYS_WHILE_OPEN},
+    ClientState.PROMPTED: {
+        Input.HELLO: ClientState.GREETED,
+        Input.GOODBYE: ClientState.CLOSING,
+        **_ALWAYS_WHILE_OPEN,
+    },
+    ClientState.GREETED: {
+        Input.PROMPT: ClientState.PROMPTED,
+        Input.GOODBYE: ClientState.CLOSING,
+        **_ALWAYS_WHILE_OPEN,
+    },
+    ClientState.CLOSING: {
+        Input.EOF: ClientState.ENDED,
+        Input.LINGER: ClientState.ENDED,
+        Input.LOST: ClientState.ENDED,
+    },
+    ClientState.ENDED: {},
+}
 
-def _server_transitions() -> Transitions[ServerState]:
-    # fmt: off
-    OPEN, CLOSING, ENDED = states = tuple(ServerState)
-    return _transitions(states, {
-        #                OPEN     CLOSING  ENDED
-        Input.FULL:     (CLOSING, CLOSING, ENDED),
-        Input.NAMES:    (OPEN,    CLOSING, ENDED),
-        Input.EXIT:     (CLOSING, CLOSING, ENDED),
-        Input.TOO_LONG: (CLOSING, CLOSING, ENDED),
-        Input.IDLE:     (CLOSING, CLOSING, ENDED),
-        Input.LIFETIME: (CLOSING, CLOSING, ENDED),
-        Input.SHUTDOWN: (CLOSING, CLOSING, ENDED),
-        Input.EOF:      (ENDED,   ENDED,   ENDED),
-        Input.LINGER:   (OPEN,    ENDED,   ENDED),
-        Input.LOST:     (ENDED,   ENDED,   ENDED),
-    })
-    # fmt: on
-
-
-def _client_transitions() -> Transitions[ClientState]:
-    # fmt: off
-    CONNECTED, WELCOMED, PROMPTED, GREETED, CLOSING, ENDED = states = tuple(ClientState)
-    return _transitions(states, {
-        #                CONNECTED  WELCOMED  PROMPTED  GREETED   CLOSING  ENDED
-        Input.WELCOME:  (WELCOMED,  ENDED,    ENDED,    ENDED,    CLOSING, ENDED),
-        Input.PROMPT:   (ENDED,     PROMPTED, ENDED,    PROMPTED, CLOSING, ENDED),
-        Input.HELLO:    (ENDED,     ENDED,    GREETED,  ENDED,    CLOSING, ENDED),
-        Input.GOODBYE:  (CLOSING,   CLOSING,  CLOSING,  CLOSING,  CLOSING, ENDED),
-        Input.SORRY:    (CLOSING,   CLOSING,  CLOSING,  CLOSING,  CLOSING, ENDED),
-        Input.OTHER:    (ENDED,     ENDED,    ENDED,    ENDED,    CLOSING, ENDED),
-        Input.REPLY:    (ENDED,     ENDED,    ENDED,    ENDED,    CLOSING, ENDED),
-        Input.SHUTDOWN: (CLOSING,   CLOSING,  CLOSING,  CLOSING,  CLOSING, ENDED),
-        Input.EOF:      (ENDED,     ENDED,    ENDED,    ENDED,    ENDED,   ENDED),
-        Input.LINGER:   (CONNECTED, WELCOMED, PROMPTED, GREETED,  ENDED,   ENDED),
-        Input.LOST:     (ENDED,     ENDED,    ENDED,    ENDED,    ENDED,   ENDED),
-    })
-    # fmt: on
-
-
-SERVER_TRANSITIONS = _server_transitions()
-CLIENT_TRANSITIONS = _client_transitions()
+END_REASONS: Mapping[Input, EndReason] = {
+    Input.FULL: EndReason.REFUSED,
+    Input.EXIT: EndReason.EXIT,
+    Input.TOO_LONG: EndReason.REFUSED,
+    Input.IDLE: EndReason.REFUSED,
+    Input.LIFETIME: EndReason.LIFETIME,
+    Input.GOODBYE: EndReason.EXIT,
+    Input.EARLY_GOODBYE: EndReason.SHUTDOWN,
+    Input.SORRY: EndReason.REFUSED,
+    Input.OTHER: EndReason.VIOLATION,
+    Input.REPLY: EndReason.TIMED_OUT,
+    Input.SHUTDOWN: EndReason.SHUTDOWN,
+    Input.EOF: EndReason.EOF,
+    Input.LOST: EndReason.CONNECTION_LOST,
+}
+"""The reason that is reported, by what took the conversation out of its open states (S8.4)."""

@@ -5,7 +5,7 @@ import math
 
 
 class Timer(enum.IntEnum):
-    """The timers of both roles; when several are due at once, they fire in this order (PROTOCOL.md, T2)."""
+    """The timers of both roles; those due together fire in this order (PROTOCOL.md, T2)."""
 
     PACE = 0
     QUIET = 1
@@ -15,12 +15,16 @@ class Timer(enum.IntEnum):
     LINGER = 5
 
 
+_ALL_STOPPED = [math.inf] * len(Timer)
+
+
 class Timers:
     """One deadline for each timer, in seconds on the caller's clock; `math.inf` where it is stopped."""
 
     __slots__ = ("_deadlines", "deadline")
 
-    deadline: float  # the earliest
+    deadline: float
+    """The earliest of all; `math.inf` if none runs."""
 
     def __init__(self) -> None:
         self.stop_all()
@@ -30,11 +34,10 @@ class Timers:
         self.deadline = min(self._deadlines)
 
     def stop(self, timer: Timer) -> None:
-        if self._deadlines[timer] < math.inf:
-            self.start(timer, math.inf)
+        self.start(timer, math.inf)
 
     def stop_all(self) -> None:
-        self._deadlines = [math.inf] * len(Timer)
+        self._deadlines = _ALL_STOPPED.copy()
         self.deadline = math.inf
 
     def is_running(self, timer: Timer) -> bool:

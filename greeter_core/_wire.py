@@ -12,6 +12,8 @@ EXIT = b"exit"
 LF = b"\n"
 CR = b"\r"
 CRLF = CR + LF
+(LF_BYTE,) = LF  # to look for one byte: `LF_BYTE in data` takes 15 ns, and `LF in data` 100 (Python 3.11)
+(CR_BYTE,) = CR
 EXIT_LINE = EXIT + LF
 BETWEEN_NAMES = BANG + PROMPT + HELLO  # what stands between two names that are greeted in a row
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import attrs
 
-from greeter_core import ClientEvent, ConversationEnded, EndReason, ProtocolViolated, Refused
+from greeter_core import ClientEvent, ConversationEnded, EndReason, ProtocolViolated, SorryReceived
 
 from ._text import printable
 
@@ -56,7 +56,7 @@ class Ending:
     def note(self, event: ClientEvent, failure: str = "") -> None:
         """Take note of an event; `failure` is what broke the connection, if anything did."""
         match event:
-            case Refused(message=message):
+            case SorryReceived(message):
                 self.message = f"the server refused: {printable(message)}"
             case ProtocolViolated(expected, received):
                 said = f'it said "{printable(received)}" and not "{printable(expected.rstrip())}"'

@@ -108,6 +108,26 @@ class Driven(Generic[ConnectionT]):
         self.connection.receive_eof(self.now)
         return self.take()
 
+    def is_unacknowledged(self, at: float | None = None) -> bytes:
+        """Be told that not all that was sent is acknowledged."""
+        if at is not None:  # this is told in place of the timeout that is due then
+            self.waits(math.nextafter(at, 0))
+            self.now = at
+        self.connection.data_in_flight(self.now)
+        return self.take()
+
+    def late(self, at: float) -> bytes:
+        """Notice the time only now, however long deadlines have been over."""
+        self.now = at
+        self.connection.handle_timeout(at)
+        return self.take()
+
+    def hears_late(self, data: bytes, at: float) -> bytes:
+        """Receive one arrival, though nobody noticed the deadlines before it."""
+        self.now = at
+        self.connection.receive_data(data, at)
+        return self.take()
+
     def shuts_down(self, at: float | None = None) -> bytes:
         """Be told to shut down."""
         self._goes_to(at)
@@ -197,7 +217,8 @@ class Client(Driven[ClientConnection]):
 # Scripts: what happens to a connection, and when
 
 Step = tuple[str, Any]
-"""What happens: "data" with the bytes, "name" with a name; "eof", "shutdown", "lost", "exit" and "wait" with None."""
+"""What happens: "data" with the bytes, "name" with a name; and with None "eof", "shutdown",
+"lost", "exit", "wait" and "in flight"."""
 
 Script = list[tuple[float, Step]]
 """Steps with their times, which never decrease."""
@@ -258,6 +279,8 @@ def _do(connection: ServerConnection | ClientConnection, step: Step, now: float)
             connection.connection_lost()
         case "wait", _:
             connection.handle_timeout(now)
+        case "in flight", _:
+            connection.data_in_flight(now)
         case "name", ClientConnection():
             connection.send_name(argument, now)
         case "exit", ClientConnection():
@@ -334,7 +357,13 @@ def _steps(**arguments: st.SearchStrategy[Any]) -> st.SearchStrategy[Step]:
 
 
 server_scripts = scripts(
-    st.one_of(_steps(data=client_bytes), _steps(data=client_bytes, eof=st.none(), shutdown=st.none(), lost=st.none()))
+    st.one_of(
+        _steps(data=client_bytes),
+        st.one_of(
+            _steps(data=client_bytes, eof=st.none(), shutdown=st.none(), lost=st.none()),
+            st.just(("in flight", None)),
+        ),
+    )
 )
 
 client_scripts = scripts(

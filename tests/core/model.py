@@ -27,7 +27,8 @@ class Model:
 
     def __init__(self, config: ServerConfig, now: float, *, full: bool = False) -> None:
         self.config = config
-        self.now = now
+        self.now = now  # of the present call
+        self.owed_since = now
         self.phase = Phase.OPEN
         self.framing = config.framing
         self.tail = b""
@@ -41,31 +42,45 @@ class Model:
         self.exits = 0
         self.reason: EndReason | None = None
         if full:
-            self.refuse(FULL, Refusal.FULL, now)  # S12.1
+            self.refuse(FULL, Refusal.FULL)  # S12.1
             return
         # S1.1, S9.1, S11.1
         self.said.append((now, WELCOME))
-        self.owe(now)
+        self.owe()
         self.idle = now + config.idle_timeout
         self.lifetime = now + config.max_lifetime
 
     # Inputs
 
+    def set_time(self, now: float) -> None:
+        """Take the time of a call (T4)."""
+        self.now = max(self.now, now)
+
     def pass_time(self, now: float) -> None:
         """Let everything happen that is due (T1, T2, T4)."""
-        self.now = max(self.now, now)
+        self.set_time(now)
+        self.fire()
+
+    def waits(self, until: float) -> None:
+        """Let time pass; every deadline is noticed on time."""
+        while self.deadline() <= until:
+            self.pass_time(self.deadline())
+        self.set_time(until)
+
+    def fire(self) -> None:
+        """Let everything happen that is due: the judging timers as of their deadline (T1, T2)."""
         while self.deadline() <= self.now:
             when = self.deadline()
             if self.pace == when:
                 self.pace = NEVER
-                self.said.append((when, PROMPT))  # S2.2
+                self.said.append((self.now, PROMPT))  # S2.2
             elif self.quiet == when:
                 self.framing, self.quiet = Framing.RAW, NEVER  # S4.2
                 self.name(self.take_tail(), when)
             elif self.idle == when:
-                self.refuse(TOO_SLOW, Refusal.IDLE, when)  # S9.1
+                self.refuse(TOO_SLOW, Refusal.IDLE)  # S9.1
             elif self.lifetime == when:
-                self.say_goodbye(EndReason.LIFETIME, when)  # S11
+                self.say_goodbye(EndReason.LIFETIME)  # S11
             else:
                 self.phase, self.linger = Phase.ENDED, NEVER  # S8.3
 
@@ -74,49 +89,61 @@ class Model:
         return min(self.pace, self.quiet, self.idle, self.lifetime, self.linger)
 
     def receive(self, data: bytes, now: float) -> None:
-        """Receive one arrival."""
-        self.pass_time(now)
+        """Receive one arrival, and then fire what is due (T3)."""
+        self.set_time(now)
+        if self.phase is Phase.OPEN:  # S8.2
+            self.receive_arrival(data)
+        self.fire()
+
+    def receive_arrival(self, data: bytes) -> None:
+        """Receive one arrival of an open conversation."""
+        raw = self.framing is Framing.RAW and b"\n" not in data
+        if raw or self.config.framing is Framing.RAW:
+            self.name(data, self.now)  # S3.3, S4.3
+            return
         for byte in data:
             if self.phase is Phase.OPEN:
                 self.receive_byte(byte)
-        if self.phase is not Phase.OPEN:
-            return  # S8.2
-        if self.framing is Framing.RAW and self.tail:
-            self.name(self.take_tail(), self.now)  # S4.3
-        elif self.framing is Framing.AUTO:
+        if self.phase is Phase.OPEN and self.framing is Framing.AUTO:
             self.quiet = self.now + self.config.quiet  # S4.2
+
+    def data_in_flight(self, now: float) -> None:
+        """Be told that not all that was sent is acknowledged (S2.7)."""
+        self.set_time(now)
+        if self.pace < NEVER:
+            self.pace = self.now + max(self.config.pace, (self.now - self.owed_since) / 4)
+        self.fire()
 
     def receive_byte(self, byte: int) -> None:
         """Receive one byte of an arrival."""
         if byte == LF:
-            if self.config.framing is Framing.AUTO:
-                self.framing, self.quiet = Framing.LINES, NEVER  # S3.2
-                self.say_what_is_owed(self.now)  # S2.3
+            self.framing, self.quiet = Framing.LINES, NEVER  # S3.2
+            self.say_what_is_owed()  # S2.3
             name = self.take_tail()
             self.name(name[:-1] if name.endswith(b"\r") else name, self.now)  # S3.1
             return
         self.tail += bytes([byte])
         beyond = len(self.tail) - self.config.max_name_size
         if beyond > 1 or (beyond == 1 and byte != CR):
-            self.refuse(too_long(self.config.max_name_size), Refusal.NAME_TOO_LONG, self.now)  # S6.2
+            self.refuse(too_long(self.config.max_name_size), Refusal.NAME_TOO_LONG)  # S6.2
 
     def receive_eof(self, now: float) -> None:
-        """Receive the end of the client's stream."""
-        self.pass_time(now)
-        if self.peer_has_ended or self.phase is Phase.ENDED:
-            return
-        self.peer_has_ended = True
-        if self.phase is Phase.OPEN and self.tail:
-            self.name(self.take_tail(), self.now)  # S7.1
-        if self.phase is Phase.OPEN:
-            self.close(EndReason.EOF, self.now)  # S7.2
-        self.phase, self.linger = Phase.ENDED, NEVER  # S8.2
+        """Receive the end of the client's stream, and then fire what is due (T3)."""
+        self.set_time(now)
+        if not (self.peer_has_ended or self.phase is Phase.ENDED):
+            self.peer_has_ended = True
+            if self.phase is Phase.OPEN and self.tail:
+                self.name(self.take_tail(), self.now)  # S7.1
+            if self.phase is Phase.OPEN:
+                self.close(EndReason.EOF)  # S7.2
+            self.phase, self.linger = Phase.ENDED, NEVER  # S8.2
+        self.fire()
 
     def shut_down(self, now: float) -> None:
         """Be told to shut down."""
         self.pass_time(now)
         if self.phase is Phase.OPEN:
-            self.say_goodbye(EndReason.SHUTDOWN, self.now)
+            self.say_goodbye(EndReason.SHUTDOWN)
 
     def lose_connection(self) -> None:
         """Be told that the connection is lost."""
@@ -133,63 +160,64 @@ class Model:
         return tail
 
     def name(self, name: bytes, when: float) -> None:
-        """Answer one name (S5, S6)."""
+        """Answer one name that was complete then (S5, S6)."""
         if len(name) > self.config.max_name_size:
-            self.refuse(too_long(self.config.max_name_size), Refusal.NAME_TOO_LONG, when)
+            self.refuse(too_long(self.config.max_name_size), Refusal.NAME_TOO_LONG)
         elif name == b"exit":
             self.exits += 1
-            self.say(GOODBYE, when)
-            self.close(EndReason.EXIT, when)
+            self.say(GOODBYE)
+            self.close(EndReason.EXIT)
         else:
             if name:
-                self.say(hello(name), when)
+                self.say(hello(name))
                 self.names.append(name)
-                self.idle = when + self.config.idle_timeout
-            self.owe(when)
+                self.idle = when + self.config.idle_timeout  # T1
+            self.owe()
 
-    # Words
+    # Words. They are said in the present call, and the time that they give counts from it (T1).
 
-    def say(self, word: bytes, when: float) -> None:
+    def say(self, word: bytes) -> None:
         """Say a word, after the PROMPT that is owed (S2.4)."""
-        self.say_what_is_owed(when)
-        self.said.append((when, word))
+        self.say_what_is_owed()
+        self.said.append((self.now, word))
 
-    def say_what_is_owed(self, when: float) -> None:
+    def say_what_is_owed(self) -> None:
         """Say PROMPT, if it is owed."""
         if self.pace < NEVER:
             self.pace = NEVER
-            self.said.append((when, PROMPT))
+            self.said.append((self.now, PROMPT))
 
-    def owe(self, when: float) -> None:
+    def owe(self) -> None:
         """Owe a PROMPT (S2)."""
         if self.peer_has_ended:
             return  # S7.1
         if self.framing is Framing.LINES:
-            self.said.append((when, PROMPT))  # S2.1
+            self.said.append((self.now, PROMPT))  # S2.1
         else:
-            self.pace = min(self.pace, when + self.config.pace)  # S2.5
+            assert self.pace == NEVER  # S2.5
+            self.owed_since, self.pace = self.now, self.now + self.config.pace
 
     # The end
 
-    def say_goodbye(self, reason: EndReason, when: float) -> None:
+    def say_goodbye(self, reason: EndReason) -> None:
         """End the conversation without being asked to (S10)."""
         if self.framing is Framing.AUTO and self.tail:
-            self.name(self.take_tail(), when)  # S10.1
+            self.name(self.take_tail(), self.now)  # S10.1
         if self.phase is Phase.OPEN:
-            self.say(GOODBYE, when)  # S10.2
-            self.close(reason, when)
+            self.say(GOODBYE)  # S10.2
+            self.close(reason)
 
-    def refuse(self, word: bytes, why: Refusal, when: float) -> None:
+    def refuse(self, word: bytes, why: Refusal) -> None:
         """Say SORRY."""
         self.refusals.append(why)
-        self.say(word, when)
-        self.close(EndReason.REFUSED, when)
+        self.say(word)
+        self.close(EndReason.REFUSED)
 
-    def close(self, reason: EndReason, when: float) -> None:
+    def close(self, reason: EndReason) -> None:
         """Begin to close (S8.1)."""
         self.reason = reason
         self.phase = Phase.CLOSING
         self.tail = b""
         self.pace = self.quiet = self.idle = self.lifetime = NEVER
-        self.linger = when + self.config.linger
-        self.said.append((when, EOF))
+        self.linger = self.now + self.config.linger
+        self.said.append((self.now, EOF))

@@ -5,31 +5,42 @@
 
 from pathlib import Path
 
-from greeter_core._states import CLIENT_TRANSITIONS, SERVER_TRANSITIONS, State, Transitions
+from greeter_core._states import (
+    CLIENT_TRANSITIONS,
+    SERVER_TRANSITIONS,
+    Input,
+    State,
+    Transitions,
+)
 
 PROTOCOL = Path(__file__).parents[2] / "greeter_core" / "PROTOCOL.md"
 TABLES: dict[str, Transitions[State]] = {"server": SERVER_TRANSITIONS, "client": CLIENT_TRANSITIONS}  # type: ignore[dict-item]
-STAYS = "–"  # noqa: RUF001 - a dash, as a reader of tables expects it; nobody types it
+NO_ENTRY = "–"  # noqa: RUF001 - a dash, as a reader of tables expects it; nobody types it
+
+
+def inputs_of(transitions: Transitions[State]) -> list[Input]:
+    """Return everything that has an entry in a table, in the order of `Input`."""
+    return [what for what in Input if any(what in row for row in transitions.values())]
 
 
 def draw(transitions: Transitions[State]) -> str:
-    """Return a table of every state with every input, and a diagram of the transitions between different states."""
-    states = list(transitions)
-    inputs = list(transitions[states[0]])
+    """Return a table of every state with every input, and a diagram of the transitions."""
+    states, inputs = list(transitions), inputs_of(transitions)
     lines = [
         "| what happens | " + " | ".join(f"in {state.name}" for state in states) + " |",
         "| --- |" + " --- |" * len(states),
     ]
     for what in inputs:
-        cells = [transitions[state][what] for state in states]
-        shown = [STAYS if new is state else new.name for state, new in zip(states, cells, strict=True)]
-        lines.append(f"| {what.value} | " + " | ".join(shown) + " |")
+        targets = [transitions[state].get(what) for state in states]
+        cells = [NO_ENTRY if target is None else target.name for target in targets]
+        lines.append(f"| {what.value} | " + " | ".join(cells) + " |")
     lines += ["", "```mermaid", "stateDiagram-v2", f"    [*] --> {states[0].name}"]
     for state in states:
         for target in states:
-            causes = [what.value.strip("`") for what in inputs if transitions[state][what] is target]
-            if causes and target is not state:
-                lines.append(f"    {state.name} --> {target.name}: {', '.join(causes)}")
+            causes = [what.value for what in inputs if transitions[state].get(what) is target]
+            if causes:
+                label = " / ".join(causes).replace("`", "")
+                lines.append(f"    {state.name} --> {target.name}: {label}")
     lines += [f"    {states[-1].name} --> [*]", "```"]
     return "\n".join(lines)
 

@@ -14,7 +14,7 @@ from greeter_core import (
     LocalProtocolError,
     NameRequested,
     ProtocolViolated,
-    Refused,
+    SorryReceived,
     Welcomed,
 )
 
@@ -96,7 +96,7 @@ def test_last_words(framing: Framing, boundary: str, last_word: bytes) -> None:
         told = len(client.events)
         assert client.hears(last_word + rest, at=1) == b""
         client.hears(b"more nonsense", at=2)
-        event = GoodbyeReceived() if last_word == GOODBYE else Refused(TOO_SLOW[:-1])
+        event = GoodbyeReceived() if last_word == GOODBYE else SorryReceived(TOO_SLOW[:-1])
         assert client.events[told:] == [event]
         assert client.eofs == [1]
         assert client.connection.state.name == "CLOSING"
@@ -128,7 +128,7 @@ def test_sorry_instead_of_welcome(framing: Framing, size: int) -> None:
     assert client.said == [(1, EOF)]
     client.hears_eof(at=2)
     ended = ConversationEnded(EndReason.REFUSED, (b"Ada", b"Bob"))
-    assert client.events == [Refused(b"Sorry, the server is full."), ended]
+    assert client.events == [SorryReceived(b"Sorry, the server is full."), ended]
 
 
 SORRY = b"Sorry, "  # what follows it is free
@@ -230,7 +230,7 @@ def test_size_of_sorry(case: str) -> None:
         for piece in pieces:
             assert client.end is None
             client.hears(piece)
-        assert client.events[-1] == Refused(line[:-1])
+        assert client.events[-1] == SorryReceived(line[:-1])
     client = expecting(case)
     client.hears(line[:-1])
     assert client.connection.state.is_open
@@ -527,7 +527,7 @@ def test_every_word_is_progress() -> None:
 
 
 def test_bytes_are_no_progress() -> None:
-    """A word that is not complete in time is not there [C5.1]."""
+    """A word that is not complete when its time is over is not there [C5.1]."""
     client = prompted(LINES, b"Ada")
     for at, byte in enumerate(ADA[:-1]):
         client.hears(bytes([byte]), at=at)

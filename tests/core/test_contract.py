@@ -1,6 +1,9 @@
 """What a caller may rely on (PROTOCOL.md, E): public names, wrong calls, outputs, events and the end."""
 
+import inspect
 import math
+import pydoc
+import re
 import tracemalloc
 from collections.abc import Callable, Iterator, Sequence
 from types import ModuleType
@@ -17,6 +20,7 @@ from greeter_core import (
     ClientConnection,
     ClientEvent,
     ClientState,
+    Connection,
     ConversationEnded,
     EndReason,
     EOFReceived,
@@ -34,6 +38,7 @@ from greeter_core import (
     ServerConnection,
     ServerEvent,
     ServerState,
+    SorryReceived,
     Welcomed,
 )
 
@@ -80,14 +85,41 @@ def test_public_classes_are_documented(name: str) -> None:
                 assert value.__doc__, attribute
 
 
+@pytest.mark.parametrize("role", [ServerConnection, ClientConnection])
+def test_roles_share_a_public_class(role: type) -> None:
+    """Both roles are a `Connection`, which is abstract, and has all that an adapter needs."""
+    assert issubclass(role, Connection)
+    assert inspect.isabstract(Connection)
+    contract = {
+        *("receive_data", "receive_eof", "handle_timeout", "data_in_flight", "shutdown"),
+        *("connection_lost", "data_to_send", "eof_to_send", "events", "deadline", "timeout"),
+        *("prompt_owed", "state", "framing", "finished"),
+    }
+    assert {name for name in vars(Connection) if not name.startswith("_")} == contract
+
+
+def test_reading_while_sending() -> None:
+    """An adapter reads on while a send is blocked for a client, and not for a server [M2]."""
+    assert ClientConnection.reads_while_sending
+    assert not ServerConnection.reads_while_sending
+
+
+@pytest.mark.parametrize("config", [ServerConfig, ClientConfig])
+def test_help_of_configurations(config: type) -> None:
+    """`help()` of a configuration says of each field what it is for."""
+    text = pydoc.plain(pydoc.render_doc(config))  # without the bold letters of a terminal
+    for field in attrs.fields(config):
+        assert re.search(rf"^ \|  {field.name}: [A-Z]\w* \w", text, re.MULTILINE), field.name
+
+
 # Wrong calls. For each: the history before it, the call, and what the message says.
 
 Call = Callable[[Any], object]
-NOT_NOW = [math.nan, math.inf, -math.inf, "1", None, 1j]
+NOT_NOW = [math.nan, math.inf, -math.inf, 10**400, -(10**400), "1", None, 1j]
 
 WRONG: list[tuple[type, Script, Call, str]] = [
-    (Connection, [], call, message)
-    for Connection in (ServerConnection, ClientConnection)
+    (role, [], call, message)
+    for role in (ServerConnection, ClientConnection)
     for call, message in [
         (lambda c: c.receive_data("Ada", 0), "bytes, not str"),
         (lambda c: c.receive_data(None, 0), "bytes, not NoneType"),
@@ -100,11 +132,17 @@ WRONG: list[tuple[type, Script, Call, str]] = [
         *((lambda c, now=now: c.receive_eof(now), repr(now)) for now in NOT_NOW),
         *((lambda c, now=now: c.handle_timeout(now), repr(now)) for now in NOT_NOW),
         *((lambda c, now=now: c.shutdown(now), repr(now)) for now in NOT_NOW),
+        *((lambda c, now=now: c.data_in_flight(now), repr(now)) for now in NOT_NOW),
+        *((lambda c, now=now: c.timeout(now), repr(now)) for now in NOT_NOW),
     ]
 ]
 WRONG += [
-    (Connection, [(0, ("eof", None))], lambda c: c.receive_data(b"Ada", 0), "after receive_eof")
-    for Connection in (ServerConnection, ClientConnection)
+    (role, [(0, ("eof", None))], lambda c: c.receive_data(b"Ada", 0), "after receive_eof")
+    for role in (ServerConnection, ClientConnection)
+]
+WRONG += [
+    (role, [(0, ("lost", None))], lambda c: c.timeout(math.nan), "nan")  # though it has no deadline
+    for role in (ServerConnection, ClientConnection)
 ]
 PROMPTED: Script = [(0, ("data", WELCOME + PROMPT)), (0, ("name", b"Ada"))]
 WRONG += [
@@ -119,6 +157,8 @@ WRONG += [
         (lambda c: c.send_names([b"Bob", b"Eve\r"], 0), "Eve"),
         (lambda c: c.send_names(b"Bob", 0), "send_name takes one"),
         (lambda c: c.send_names("Bob", 0), "send_name takes one"),
+        (lambda c: c.send_names(None, 0), "several names, not None"),
+        (lambda c: c.send_names(5, 0), "several names, not 5"),
         *((lambda c, now=now: c.send_name(b"Bob", now), repr(now)) for now in NOT_NOW),
         *((lambda c, now=now: c.send_names([b"Bob"], now), repr(now)) for now in NOT_NOW),
         *((lambda c, now=now: c.send_exit(now), repr(now)) for now in NOT_NOW),
@@ -203,8 +243,8 @@ def test_generators_of_names() -> None:
 # Configuration
 
 CONFIGS: dict[str, Any] = {config.__name__: config for config in (ServerConfig, ClientConfig)}
-NO_DELAY = [-1, -0.001, math.nan, math.inf, "1", None, True]
-NO_TIMEOUT = [0, -1, math.nan, -math.inf, "1", None, True]
+NO_DELAY = [-1, -0.001, math.nan, math.inf, 10**400, "1", None, True]
+NO_TIMEOUT = [0, -1, math.nan, -math.inf, 10**400, "1", None, True]
 BAD: list[tuple[str, str, Sequence[object], str]] = [
     ("ServerConfig", "framing", ["auto", None, 0], "Framing.AUTO, Framing.LINES or Framing.RAW"),
     ("ServerConfig", "max_name_size", [0, -1, 1.5, 1024.0, "1024", None, True], "1 or more"),
@@ -303,7 +343,7 @@ def test_buffers_can_be_used_again() -> None:
     ids=["receive_eof", "shutdown", "handle_timeout", "connection_lost"],
 )
 def test_repeated_calls_do_nothing(repeated: Call) -> None:
-    """The end of the stream, a shutdown, a look at the clock and a lost connection can be told again and again [E4]."""
+    """Telling the end of the stream, the time, a shutdown or a loss again does nothing [E4, T5]."""
     for make in (lambda: Server(RAW), Client):
         once, often = make(), make()
         for driven, times in ((once, 1), (often, 3)):
@@ -397,6 +437,76 @@ def test_losing_names() -> None:
     assert client.events[-1] == ConversationEnded(EndReason.CONNECTION_LOST, (b"Ada",))
 
 
+# Questions
+
+
+@pytest.mark.parametrize("now", [-5, 0, 0.25, 1, 1.5, 50])
+def test_timeout(now: float) -> None:
+    """`timeout` is in seconds, never below 0, and None for never; it changes nothing."""
+    for driven, deadline in ((Server(RAW), 1), (Client(), 10)):
+        assert driven.connection.timeout(now) == max(0, deadline - now)
+        assert driven.connection.deadline == deadline
+        assert driven.take() == b""
+        driven.loses_connection()
+        assert driven.connection.timeout(now) is None
+    client = Client()
+    client.hears(WELCOME + PROMPT)
+    assert client.connection.timeout(now) is None
+    server = Server(LINES, idle_timeout=math.inf)
+    assert server.connection.timeout(now) is None
+
+
+def test_prompt_owed() -> None:
+    """A server says whether a PROMPT waits for its time; a client owes none [S2.7]."""
+    server = Server(AUTO)
+    owed = [server.connection.prompt_owed]
+    server.waits(1)
+    owed.append(server.connection.prompt_owed)
+    server.hears(b"Ada")
+    server.waits(3)
+    owed.append(server.connection.prompt_owed)
+    server.hears(b"\n")
+    owed.append(server.connection.prompt_owed)
+    assert owed == [True, False, True, False]
+    for other in (Server(LINES), Server(full=True), Client(), Client(RAW)):
+        assert not other.connection.prompt_owed
+    server = Server(RAW)
+    server.shuts_down()
+    assert not server.connection.prompt_owed
+
+
+def test_repr() -> None:
+    """A connection shows its role, its state, its framing and its deadline."""
+    server = ServerConnection(now=0)
+    shown = [repr(server)]
+    server.receive_data(b"Ada\n", 1.5)
+    shown.append(repr(server))
+    server.shutdown(2)
+    shown.append(repr(server))
+    server.receive_eof(3)
+    shown.append(repr(server))
+    assert shown == [
+        "<ServerConnection OPEN framing=AUTO deadline=0.02>",
+        "<ServerConnection OPEN framing=LINES deadline=301.5>",
+        "<ServerConnection CLOSING framing=LINES deadline=4.0>",
+        "<ServerConnection ENDED framing=LINES deadline=inf>",
+    ]
+    client = ClientConnection(ClientConfig(framing=RAW), now=0.5)
+    shown = [repr(client)]
+    client.receive_data(WELCOME + PROMPT, 1)
+    shown.append(repr(client))
+    client.receive_data(b"?", 1)
+    shown.append(repr(client))
+    assert shown == [
+        "<ClientConnection CONNECTED framing=RAW deadline=10.5>",
+        "<ClientConnection PROMPTED framing=RAW deadline=inf>",
+        "<ClientConnection ENDED framing=RAW deadline=inf>",
+    ]
+
+
+# Any conversation
+
+
 def follow(connection: ServerConnection | ClientConnection, script: Script) -> None:
     """Play a script, and see after every step that the outputs are in order."""
     ended = eof = False
@@ -478,8 +588,8 @@ def describe(event: ServerEvent | ClientEvent) -> object:
             return tuple(names)
         case Refused(reason, message):
             return reason, message
-        case Greeted(name):
-            return name
+        case SorryReceived(message) | Greeted(message):
+            return message
         case ProtocolViolated(expected, received):
             return expected, received
         case ConversationEnded(reason, unanswered):
@@ -496,6 +606,7 @@ EVENTS: dict[type, tuple[ServerEvent | ClientEvent, object]] = {
     Welcomed: (Welcomed(), Welcomed),
     NameRequested: (NameRequested(), NameRequested),
     Greeted: (Greeted(b"Ada"), b"Ada"),
+    SorryReceived: (SorryReceived(b"Sorry, x."), b"Sorry, x."),
     GoodbyeReceived: (GoodbyeReceived(), GoodbyeReceived),
     ProtocolViolated: (ProtocolViolated(b"a", b"b"), (b"a", b"b")),
     ConversationEnded: (ConversationEnded(EndReason.EXIT, (b"Ada",)), (EndReason.EXIT, (b"Ada",))),
@@ -503,8 +614,9 @@ EVENTS: dict[type, tuple[ServerEvent | ClientEvent, object]] = {
 
 
 def test_every_event_is_known() -> None:
-    """The two unions of events name every event there is, and no other type."""
+    """The two unions of events name every event there is, and share only the last one."""
     assert {*get_args(ServerEvent), *get_args(ClientEvent)} == set(EVENTS)
+    assert {*get_args(ServerEvent)} & {*get_args(ClientEvent)} == {ConversationEnded}
 
 
 @pytest.mark.parametrize(("event", "parts"), EVENTS.values(), ids=lambda value: type(value).__name__)
@@ -525,11 +637,9 @@ def test_events_are_frozen(event: ServerEvent | ClientEvent) -> None:
     assert {event: 1}[copy] == 1
 
 
-def test_reports_of_the_end() -> None:
-    """A server's end has no unanswered names; a client's refusal has only the server's words, for both its fields."""
-    assert ConversationEnded(EndReason.EOF).unanswered == ()
-    assert Refused(b"x") == Refused(b"x", b"x")
-    assert Refused(Refusal.IDLE).message == b""
+def test_the_end_of_a_server() -> None:
+    """A server has nothing unanswered, and need not say so."""
+    assert ConversationEnded(EndReason.EOF) == ConversationEnded(EndReason.EOF, ())
 
 
 def names_of(data: bytes) -> Sequence[bytes]:
@@ -556,7 +666,13 @@ def test_names_are_a_sequence() -> None:
     assert b"Ada\nBob" not in names
     with pytest.raises(IndexError):
         names[3]
-    assert len(names_of(b"Ada\n")) == 1
+
+
+def test_one_name_is_a_tuple() -> None:
+    """Where one name came alone, the names are a plain tuple."""
+    assert type(names_of(b"Ada\r\n")) is tuple
+    assert names_of(b"Ada\r\n") == (b"Ada",)
+    assert list(names_of(b"\nAda\n")) == [b"Ada"]
 
 
 def test_names_are_a_value() -> None:
@@ -572,7 +688,11 @@ def test_names_are_a_value() -> None:
         assert other != names
     assert hash(names) == hash((b"Ada", b"Bob"))
     assert repr(names) == repr((b"Ada", b"Bob"))
-    assert NamesReceived(names) == NamesReceived((b"Ada", b"Bob"))
+    for equal in (names, (b"Ada", b"Bob"), [b"Ada", b"Bob"]):
+        event = NamesReceived(equal)
+        assert event == NamesReceived(names)
+        assert hash(event) == hash(NamesReceived(names))
+    assert NamesReceived(names) != NamesReceived((b"Ada",))
 
 
 def test_names_are_split_on_demand() -> None:
@@ -600,6 +720,9 @@ def test_states() -> None:
         assert state.is_ended == (state.name == "ENDED")
         assert state.is_open == (state.name not in ("CLOSING", "ENDED"))
     assert len({*ServerState, *ClientState}) == 9
+
+
+# More wrong calls
 
 
 @pytest.mark.parametrize("connection", [ServerConnection, ClientConnection])

@@ -69,14 +69,29 @@ hostile_bytes = st.one_of(
 )
 
 
-@given(st.sampled_from(Framing), st.integers(1, 60), st.lists(hostile_bytes, min_size=1, max_size=5), st.booleans())
+@given(
+    st.sampled_from(Framing),
+    st.integers(1, 60),
+    st.sampled_from([0, 1]),
+    lifetimes,
+    st.lists(st.tuples(st.sampled_from(["now", "waits", "late"]), hostile_bytes), min_size=1, max_size=5),
+)
 @law(120)
-def test_output_of_one_arrival(framing: Framing, size: int, arrivals: list[bytes], waits: bool) -> None:  # noqa: FBT001 - drawn
-    """One arrival of n bytes is answered with at most 17 n + `max_name_size` + 128 bytes, whatever was before [M2]."""
-    server = Server(framing, max_name_size=size)
-    for data in arrivals:
-        if waits:
-            server.waits(server.now + 0.75)
+def test_output_of_one_arrival(
+    framing: Framing,
+    size: int,
+    delay: float,
+    lifetime: float,
+    arrivals: list[tuple[str, bytes]],
+) -> None:
+    """One arrival of n bytes is answered with at most 17 n + `max_name_size` + 128 bytes [M2, T3]."""
+    server = Server(framing, max_name_size=size, pace=delay, quiet=delay, max_lifetime=lifetime)
+    for how, data in arrivals:
+        match how:
+            case "waits":
+                server.waits(server.now + 0.75)
+            case "late":  # all that is due then is said in answer to the arrival
+                server.now += 101
         assert len(server.hears(data)) <= 17 * len(data) + size + 128
 
 

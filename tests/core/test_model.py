@@ -13,7 +13,7 @@ from greeter_core import (
 )
 
 from .helpers import EOF, Driven, client_bytes, cut, law, seconds, server_configs
-from .model import Model, Phase
+from .model import NEVER, Model, Phase
 
 
 def joined(said: list[tuple[float, bytes | None]]) -> list[tuple[float, bytes | None]]:
@@ -41,9 +41,9 @@ class Conversation(RuleBasedStateMachine):
     @rule(data=client_bytes, wait=seconds)
     def receive(self, data: bytes, wait: float) -> None:
         """Let bytes arrive, after a while."""
-        self.now += wait
+        self.wait(wait)
         if not self.model.peer_has_ended:
-            self.server.hears(data, at=self.now)
+            self.server.hears(data)
             self.model.receive(data, self.now)
 
     @rule(data=client_bytes)
@@ -58,12 +58,40 @@ class Conversation(RuleBasedStateMachine):
         self.now += wait
         self.server.waits(self.now)
         self.server.connection.handle_timeout(self.now)
+        self.model.waits(self.now)
+
+    @rule(wait=seconds)
+    def look_late(self, wait: float) -> None:
+        """Let time pass, and let the deadlines be noticed only then."""
+        self.now += wait
+        self.server.late(self.now)
         self.model.pass_time(self.now)
 
-    @rule(wait=seconds, how=st.sampled_from(["eof", "shutdown", "lost"]))
-    def end(self, wait: float, how: str) -> None:
-        """Let one of the things happen that end a conversation."""
-        self.wait(wait)
+    @rule(data=client_bytes, wait=seconds)
+    def receive_late(self, data: bytes, wait: float) -> None:
+        """Let bytes arrive, after a while in which nobody noticed any deadline."""
+        self.now += wait
+        if not self.model.peer_has_ended:
+            self.server.hears_late(data, self.now)
+            self.model.receive(data, self.now)
+
+    @rule(wait=seconds)
+    def acknowledge_nothing(self, wait: float) -> None:
+        """Let the kernel say that words are still on the way."""
+        self.now += wait
+        self.server.now = self.now
+        self.server.connection.data_in_flight(self.now)
+        self.server.take()
+        self.model.data_in_flight(self.now)
+
+    @rule(wait=seconds, how=st.sampled_from(["eof", "shutdown", "lost"]), late=st.booleans())
+    def end(self, wait: float, how: str, late: bool) -> None:  # noqa: FBT001 - drawn
+        """Let one of the things happen that end a conversation, in time or late."""
+        if late:
+            self.now += wait
+            self.server.now = self.now
+        else:
+            self.wait(wait)
         match how:
             case "eof":
                 self.server.hears_eof()
@@ -82,8 +110,9 @@ class Conversation(RuleBasedStateMachine):
 
     @invariant()
     def same_deadline(self) -> None:
-        """Compare when both want to be woken."""
+        """Compare when both want to be woken, and whether the kernel is to be asked."""
         assert self.server.connection.deadline == self.model.deadline()
+        assert self.server.connection.prompt_owed == (self.model.pace < NEVER)
 
     @invariant()
     def same_state(self) -> None:

@@ -13,12 +13,12 @@ from greeter_core import (
     Framing,
     Greeted,
     NamesReceived,
-    Refused,
     ServerConfig,
+    SorryReceived,
 )
 
 from .helpers import AUTO, GOODBYE, LINES, PROMPT, RAW, WELCOME, Client, Server, cut_sizes, hello, law
-from .originals import talk_to_original_client, talk_to_original_server
+from .originals import Circumstances, talk_to_original_client, talk_to_original_server
 from .pair import Pair, Path
 
 names = st.binary(min_size=1, max_size=12).map(lambda name: name.translate(bytes.maketrans(b"\r\n", b"..")))
@@ -31,7 +31,8 @@ whole_paths = st.builds(Path, latency=latencies, gaps=gaps, merges=st.booleans()
 
 # Where arrivals tell where a name ends, the way to the server must not cut them; the way back may always cut.
 SPEAKS_LINES = [(AUTO, AUTO), (AUTO, LINES), (LINES, AUTO), (LINES, LINES)]
-NEEDS_WHOLE_ARRIVALS = [(RAW, AUTO), (RAW, RAW), (AUTO, RAW), (LINES, RAW)]
+NEEDS_WHOLE_ARRIVALS = [(RAW, AUTO), (RAW, RAW), (AUTO, RAW)]  # client, server
+MISUNDERSTANDS = (LINES, RAW)
 
 
 def greeted(pair: Pair) -> list[bytes]:
@@ -54,7 +55,13 @@ def talk(framings: tuple[Framing, Framing], names: list[bytes], to_server: Path,
     )
     pair.asks(names)
     pair.runs()
-    assert greeted(pair) == received(pair) == names
+    assert greeted(pair) == names
+    if framings == (AUTO, RAW):  # the first word went out as a line, and was taken for a name
+        first, *others = names or [b"exit"]
+        assert received(pair) == [first + b"\n", *others]
+        assert pair.client.connection.framing is RAW
+    else:
+        assert received(pair) == names
     assert pair.client.connection.unanswered == ()
     assert (pair.client.end, pair.server.end) == (EndReason.EXIT, EndReason.EXIT)
     assert pair.client.connection.finished
@@ -77,8 +84,22 @@ def test_lines_over_any_path(
 def test_raw_over_a_path_that_keeps_arrivals(
     framings: tuple[Framing, Framing], names: list[bytes], to_server: Path, to_client: Path
 ) -> None:
-    """Where arrivals end names, a way to the server that keeps them whole is enough [C3.3, S3.3, S4.3, F3]."""
+    """A way that keeps arrivals whole is enough for RAW [C3.3, C3.6, C3.7, S3.3, S4.3, F3]."""
     talk(framings, names, to_server, to_client)
+
+
+@given(lists_of_names, whole_paths, cut_paths)
+@law(40)
+def test_lines_are_not_understood_by_raw(names: list[bytes], to_server: Path, to_client: Path) -> None:
+    """A client told to speak LINES finds out that a server told RAW does not [S3.3, C1.3, C4.1]."""
+    client, server = ClientConfig(framing=LINES), ServerConfig(framing=RAW)
+    pair = Pair(client, server, to_server=to_server, to_client=to_client)
+    pair.asks(names)
+    pair.runs()
+    assert pair.client.end is EndReason.VIOLATION
+    assert [*greeted(pair), *pair.client.connection.unanswered] == names
+    assert pair.client.connection.finished
+    assert pair.server.connection.finished
 
 
 def test_pipelining_saves_round_trips() -> None:
@@ -144,11 +165,16 @@ def test_idle_client_is_refused() -> None:
     pair.asks([b"Ada", b"Bob"], exits=False)
     pair.runs()
     assert greeted(pair) == [b"Ada", b"Bob"]
-    assert Refused(b"Sorry, no name came in time.") in pair.client.events
+    assert SorryReceived(b"Sorry, no name came in time.") in pair.client.events
     assert (pair.client.end, pair.server.end) == (EndReason.REFUSED, EndReason.REFUSED)
 
 
-@given(lists_of_names, st.sampled_from(SPEAKS_LINES + NEEDS_WHOLE_ARRIVALS), cut_paths, cut_paths)
+@given(
+    lists_of_names,
+    st.sampled_from([*SPEAKS_LINES, *NEEDS_WHOLE_ARRIVALS, MISUNDERSTANDS]),
+    cut_paths,
+    cut_paths,
+)
 @law(40)
 def test_full_server(names: list[bytes], framings: tuple[Framing, Framing], to_server: Path, to_client: Path) -> None:
     """Whom a full server turns away hears why, and nothing else, over any path [S12.1, S12.2, C1.2, C4.1]."""
@@ -161,7 +187,7 @@ def test_full_server(names: list[bytes], framings: tuple[Framing, Framing], to_s
     )
     pair.asks(names)
     pair.runs()
-    refused = Refused(b"Sorry, the server is full.")
+    refused = SorryReceived(b"Sorry, the server is full.")
     assert pair.client.events == [refused, ConversationEnded(EndReason.REFUSED, tuple(names))]
     assert pair.server.end is EndReason.REFUSED
     assert pair.client.connection.finished
@@ -213,23 +239,69 @@ def test_silent_path() -> None:
 # The original scripts
 
 
-@pytest.mark.parametrize("framing", [AUTO, RAW])
-@given(lists_of_names, st.floats(0, 0.019), st.sampled_from([0.0, 0.001, 0.02, 1.0]))
-@law(40)
-def test_original_client(framing: Framing, names: list[bytes], busy: float, thinks: float) -> None:
-    """Every `recv` of the original client returns exactly one word, and every name is greeted [S2.2, S4.2, S4.3]."""
+thinking = st.sampled_from([0.0, 0.001, 0.02, 1.0])
+
+
+def check_original_client(framing: Framing, names: list[bytes], circumstances: Circumstances) -> None:
+    """See that every `recv` of the original client returns one word, and every name is greeted."""
     names = [name.replace(b"\n", b"") for name in names]
-    server = Server(framing, pace=0.02, quiet=0.02)
+    server = Server(framing, pace=0.02, quiet=0.02, idle_timeout=math.inf)
     words = [WELCOME, *(word for name in names for word in (PROMPT, hello(name))), PROMPT, GOODBYE]
-    assert talk_to_original_client(server, names, busy=busy, thinks=thinks) == words
+    assert talk_to_original_client(server, names, circumstances) == words
     assert server.names == names
     assert server.end is EndReason.EXIT
+
+
+@pytest.mark.parametrize("framing", [AUTO, RAW])
+@given(lists_of_names, st.floats(0, 0.019), thinking)
+@law(40)
+def test_original_client(framing: Framing, names: list[bytes], busy: float, thinks: float) -> None:
+    """The original client is understood, and finds one word at a time [S2.2, S4.2, S4.3]."""
+    check_original_client(framing, names, Circumstances(busy, thinks))
+
+
+@pytest.mark.parametrize("framing", [AUTO, RAW])
+@given(
+    lists_of_names,
+    st.floats(0, 0.019),
+    thinking,
+    st.lists(st.sampled_from([0.0, 0.001, 0.025, 0.06, 70.0]), min_size=1, max_size=6),
+)
+@law(60)
+def test_original_client_and_a_late_server(
+    framing: Framing, names: list[bytes], busy: float, thinks: float, stops: list[float]
+) -> None:
+    """However long the server's process is stopped, the original client does not hang [T1, T3]."""
+    check_original_client(framing, names, Circumstances(busy, thinks, stops))
+
+
+@pytest.mark.parametrize("framing", [AUTO, RAW])
+@given(
+    lists_of_names,
+    thinking,
+    st.lists(st.sampled_from([0.0, 0.0, 0.025, 0.06]), min_size=1, max_size=6),
+    st.lists(st.sampled_from([0.001, 0.15, 0.17, 0.9]), min_size=2, max_size=8),
+)
+@law(60)
+def test_original_client_and_a_long_path(
+    framing: Framing, names: list[bytes], thinks: float, stops: list[float], delays: list[float]
+) -> None:
+    """Over a path of any delays it does not hang, if the adapter asks the kernel [S2.7, S2.2]."""
+    check_original_client(framing, names, Circumstances(0, thinks, stops, delays, asks_kernel=True))
+
+
+def test_original_client_needs_acknowledgements() -> None:
+    """Where nobody asks the kernel, words that meet on the way reach it together [S2.7]."""
+    server = Server(RAW, pace=0.02, idle_timeout=math.inf)
+    heard = talk_to_original_client(server, [b"Ada"], Circumstances(delays=[0.17, 0.01, 0.15]))
+    assert heard == [WELCOME + PROMPT]
 
 
 def test_original_client_needs_the_pace() -> None:
     """Without `pace` the original client finds two words in one `recv`, and waits for ever [S2.2]."""
     server = Server(RAW, pace=0, idle_timeout=math.inf)
-    assert talk_to_original_client(server, [b"Ada"], busy=0, thinks=1) == [WELCOME + PROMPT]
+    heard = talk_to_original_client(server, [b"Ada"], Circumstances(thinks=1))
+    assert heard == [WELCOME + PROMPT]
 
 
 @pytest.mark.parametrize("framing", [AUTO, RAW])

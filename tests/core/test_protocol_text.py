@@ -130,20 +130,25 @@ def test_words_are_ascii() -> None:
         assert word.count(b"\n") == word.endswith(b"\n")
 
 
-NAME = rb"[^\n]{1,1024}"
 SORRY = rb"Sorry, [\x20-\x2D\x2F-\x7E]+\.\n"
-SENTENCE = re.compile(
-    rb"Welcome!\n(?:(?:What's your name\?)*Hello %b!\n)*(?:What's your name\?)*(?:Goodbye!\n|%b)?|%b"
-    % (NAME, SORRY, SORRY)
-)
+
+
+def sentence(name: bytes) -> re.Pattern[bytes]:
+    """Return the grammar of what a server says, with this one of a name."""
+    asked = rb"(?:What's your name\?)*"
+    return re.compile(rb"Welcome!\n(?:%bHello %b!\n)*%b(?:Goodbye!\n|%b)?|%b" % (asked, name, asked, SORRY, SORRY))
+
+
+SENTENCE = sentence(rb"[^\n]{1,1024}")
+RAW_SENTENCE = sentence(rb"[\x00-\xFF]{1,1024}")
 
 
 @given(server_configs, server_scripts, st.booleans())
 @law(100)
 def test_the_grammar(config: ServerConfig, script: Script, full: bool) -> None:  # noqa: FBT001 - drawn
-    """Whatever happens, what a server says is a sentence of the grammar [W1, W3, S5.3, S8.1, S12.1]."""
+    """What a server says is always a sentence of the grammar [W1, W3, S3.3, S5.3, S8.1, S12.1]."""
     stream = play(ServerConnection(config, now=0, full=full), script).stream
-    assert SENTENCE.fullmatch(stream)
+    assert (RAW_SENTENCE if config.framing is RAW else SENTENCE).fullmatch(stream)
     assert (b"Goodbye!\n" in stream) + (b"Sorry, " in stream) <= 1
 
 
@@ -172,6 +177,9 @@ def test_the_table_of_timers() -> None:
 EXAMPLES = dict(re.findall(r"^### (.*?)\n\n```text\n(.*?)```", TEXT, re.MULTILINE | re.DOTALL))
 
 
+CONFIGURED = {"A server configured RAW": ServerConfig(framing=RAW)}
+
+
 def lines_of(example: str) -> Iterator[tuple[float, str, bytes | None]]:
     """Yield when, who and what for each line of an example."""
     for line in example.splitlines():
@@ -180,22 +188,39 @@ def lines_of(example: str) -> Iterator[tuple[float, str, bytes | None]]:
 
 
 def test_there_are_examples() -> None:
-    """All worked examples are found, and they show both sides."""
-    assert len(EXAMPLES) == TEXT.count("```text") == 5
+    """All worked examples are found, and they show both sides, and the calls that they name."""
+    assert len(EXAMPLES) == TEXT.count("```text") == 9
+    assert {*CONFIGURED, "A full server"} <= set(EXAMPLES)
     for example in EXAMPLES.values():
-        assert {who for _, who, _ in lines_of(example)} == {"C", "S"}
+        assert {who for _, who, _ in lines_of(example)} >= {"C", "S"}
+    calls = {(who, what) for text in EXAMPLES.values() for _, who, what in lines_of(text)}
+    assert {call for call in calls if call[0] not in "CS"} == {
+        ("T", b"handle_timeout"),
+        ("F", b"data_in_flight"),
+    }
 
 
 @pytest.mark.parametrize("title", EXAMPLES)
 def test_examples(title: str) -> None:
-    """A server with the default configuration says exactly what the example shows, exactly then [S12.1, S12.2]."""
-    server = Driven(ServerConnection(now=0, full=title == "A full server"))
-    for when, who, what in lines_of(EXAMPLES[title]):
-        if who == "C" and what is EOF:
-            server.hears_eof(at=when)
-        elif who == "C":
-            server.hears(what or b"", at=when)
-    server.waits(1000)
-    said = [(when, what) for when, who, what in lines_of(EXAMPLES[title]) if who == "S"]
+    """A server says exactly what the example shows, exactly then [S2.7, S12.1, S12.2, T1, T3]."""
+    lines = list(lines_of(EXAMPLES[title]))
+    config = CONFIGURED.get(title, ServerConfig())
+    server = Driven(ServerConnection(config, now=0, full=title == "A full server"))
+    every_call_is_shown = any(who in "TF" for _, who, _ in lines)
+    for when, who, what in lines:
+        if every_call_is_shown:
+            server.now = when
+        else:
+            server.waits(when)
+        match who:
+            case "C" if what is EOF:
+                server.hears_eof()
+            case "C":
+                server.hears(what or b"")
+            case "T":
+                server.late(when)
+            case "F":
+                server.is_unacknowledged()
+    said = [(when, what) for when, who, what in lines if who == "S"]
     assert [(round(when, 9), what) for when, what in server.said] == said
     assert server.connection.finished

@@ -4,7 +4,7 @@ import copy
 
 import pytest
 
-from greeter_core import ClientEvent, ConversationEnded, EndReason, Greeted, ProtocolViolated, Refused, Welcomed
+from greeter_core import ClientEvent, ConversationEnded, EndReason, Greeted, ProtocolViolated, SorryReceived, Welcomed
 from greeter_trio import ConversationFailed
 from greeter_trio._errors import Ending, ExitStatus
 
@@ -44,7 +44,7 @@ def test_each_reason_has_its_words_and_its_status(reason: EndReason, status: Exi
 def test_a_refusal_is_told_in_the_servers_words() -> None:
     """The message has what the server said, made harmless."""
     ending = Ending()
-    ending.note(Refused(b"Sorry, no \x1b[1mname\x1b[0m came in time."))
+    ending.note(SorryReceived(b"Sorry, no \x1b[1mname\x1b[0m came in time."))
     ending.note(ConversationEnded(EndReason.REFUSED))
     assert str(ending.failure()) == "the server refused: Sorry, no \\x1b[1mname\\x1b[0m came in time."
     assert ending.failure().reason is EndReason.REFUSED
@@ -64,7 +64,7 @@ def test_a_violation_is_told_with_both_sides() -> None:
 def test_every_reason_can_be_told() -> None:
     """No way in which a conversation can end leaves the message empty."""
     before: dict[EndReason, ClientEvent] = {
-        EndReason.REFUSED: Refused(b"Sorry, no."),
+        EndReason.REFUSED: SorryReceived(b"Sorry, no."),
         EndReason.VIOLATION: ProtocolViolated(expected=b"a", received=b"b"),
     }
     for reason in set(EndReason) - {EndReason.LIFETIME}:  # which only a server knows
