@@ -25,22 +25,25 @@ PAUSE = 0.1  # seconds before the next attempt
 _BURST = 16  # connections to accept before it is other tasks' turn
 
 _THEIRS = {
-    errno.ECONNABORTED,
-    errno.ECONNRESET,
-    errno.EHOSTDOWN,
-    errno.EHOSTUNREACH,
-    errno.ENETDOWN,
-    errno.ENETUNREACH,
-    errno.ENOPROTOOPT,
-    errno.EOPNOTSUPP,
-    errno.EPERM,  # a firewall of Linux
-    errno.EPROTO,
-    errno.EPROTONOSUPPORT,
-    errno.ESOCKTNOSUPPORT,
-    errno.ETIMEDOUT,
-    getattr(errno, "ENONET", errno.EPROTO),  # Linux only
-    getattr(errno, "ENOSR", errno.EPROTO),  # not everywhere
-}
+    getattr(errno, name, None)  # no platform has all of them
+    for name in (
+        "ECONNABORTED",
+        "ECONNRESET",
+        "EHOSTDOWN",
+        "EHOSTUNREACH",
+        "ENETDOWN",
+        "ENETUNREACH",
+        "ENONET",
+        "ENOPROTOOPT",
+        "ENOSR",
+        "EOPNOTSUPP",
+        "EPERM",  # a firewall of Linux
+        "EPROTO",
+        "EPROTONOSUPPORT",
+        "ESOCKTNOSUPPORT",
+        "ETIMEDOUT",
+    )
+} - {None}
 _OURS = {errno.EBADF, errno.EFAULT, errno.EINVAL, errno.ENOTSOCK}
 
 Take: TypeAlias = Callable[[socket.socket, Any, Listener], None]

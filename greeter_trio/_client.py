@@ -21,7 +21,7 @@ from greeter_core import (
     NameRequested,
 )
 
-from ._connect import Target, connect
+from ._connect import Target, connect_within
 from ._drive import Driver
 from ._errors import ConversationFailed, Ending
 from ._tls import HandshakeFailed
@@ -32,32 +32,41 @@ async def open_greeter(
     host: str = "127.0.0.1",
     port: int = 6000,
     *,
+    stream: trio.abc.Stream | None = None,
     config: ClientConfig = ClientConfig(),  # noqa: B008 - it is frozen
     ssl_context: ssl.SSLContext | None = None,
 ) -> AsyncIterator["Greeter"]:
     """Connect to a greeter, and wait until it asks for a name; at the end of the block, say exit.
 
     `host` is a name, an IP address, or `unix:` and the path of a Unix socket, which has no port. With `ssl_context` TLS
-    is spoken, and the server's certificate must be for `host` if the context says so (`check_hostname`).
+    is spoken, and the server's certificate must be for `host` if the context says so (`check_hostname`). A `stream`
+    that is connected already takes the place of all three. However the block ends, the stream is closed. (A `greet`
+    that is cancelled while it sends costs no other task the conversation, over sockets and TLS. Over other streams it
+    may: what was sent of it is not known.)
 
     Raises OSError if nothing can be connected to within `config.reply_timeout` seconds, TLS included, and
     `ConversationFailed` if there is no TLS connection, if what answers is no greeter, or if the conversation does not
     end in good order. A handshake that fails has the reason `EndReason.CONNECTION_LOST`.
     """
+    if stream is None:
+        stream = await _connected(Target(host, port, ssl_context), config.reply_timeout)
+    async with stream:
+        greeter = Greeter(stream, config)
+        await greeter._open()  # noqa: SLF001 - its other half
+        yield greeter
+        await greeter._leave()  # noqa: SLF001
+
+
+async def _connected(target: Target, patience: float) -> trio.abc.Stream:
     try:
-        with trio.fail_after(config.reply_timeout):
-            link = await connect(Target(host, port, ssl_context))
+        link = await connect_within(target, patience)
     except trio.TooSlowError as exc:
-        msg = f"cannot connect to {Target(host, port)} within {config.reply_timeout:g} s"
+        msg = f"cannot connect to {target} within {patience:g} s"
         raise TimeoutError(msg) from exc
     except HandshakeFailed as exc:
         msg = f"there is no TLS connection to the server: {exc}"
         raise ConversationFailed(msg, EndReason.CONNECTION_LOST) from exc
-    async with link.stream:
-        greeter = Greeter(link.stream, config)
-        await greeter._open()  # noqa: SLF001 - its other half
-        yield greeter
-        await greeter._leave()  # noqa: SLF001
+    return link.stream
 
 
 class Greeter:

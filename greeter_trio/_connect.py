@@ -6,7 +6,6 @@ answered when the server has said WELCOME. Until then nothing was asked, and it 
 
 import contextlib
 import errno
-import os
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable
@@ -19,7 +18,8 @@ from greeter_core import ClientConfig, ClientConnection, ClientEvent, EndReason,
 
 from ._drive import Driver
 from ._errors import Ending, ExitStatus
-from ._text import address
+from ._patience import is_late
+from ._text import address, strerror
 from ._tls import HandshakeFailed, TLSStream
 
 _UNIX = "unix:"
@@ -99,8 +99,20 @@ async def connect(target: Target) -> Link:
     return Link(stream, peer, stream.version)
 
 
+async def connect_within(target: Target, patience: float) -> Link:
+    """Do the same within so many seconds; raises `trio.TooSlowError`, too."""
+    while True:
+        with trio.move_on_after(patience) as scope:
+            return await connect(target)
+        if not is_late(scope):
+            raise trio.TooSlowError
+
+
 async def _open(target: Target) -> trio.SocketStream:
     if target.is_unix:
+        if not hasattr(socket, "AF_UNIX"):
+            msg = "Unix sockets are not available on this platform"
+            raise OSError(msg)
         return await trio.open_unix_socket(target.host.removeprefix(_UNIX))
     try:
         return await trio.open_tcp_stream(target.host, target.port)
@@ -202,8 +214,7 @@ async def welcomed(target: Target, config: ClientConfig) -> AsyncIterator[Call]:
     """
     start = trio.current_time()
     try:
-        with trio.fail_after(config.reply_timeout):
-            link = await connect(target)
+        link = await connect_within(target, config.reply_timeout)
     except trio.TooSlowError as exc:
         msg = f"cannot connect to {target}: no answer within {config.reply_timeout:g} s"
         raise NoConversation(msg, ExitStatus.TIMED_OUT, Facts()) from exc
@@ -236,6 +247,6 @@ def _explain(exc: Exception, advice: dict[int, str]) -> str:
             text, what_to_do = each.strerror or str(each), "check --host or GREETER_HOST"
         else:
             number = getattr(each, "errno", None) or 0
-            text, what_to_do = os.strerror(number) if number else str(each), advice.get(number, "")
+            text, what_to_do = strerror(number) if number else str(each), advice.get(number, "")
         lines.append(f"{text} ({what_to_do})" if what_to_do else text)
     return "; ".join(dict.fromkeys(lines))

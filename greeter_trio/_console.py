@@ -9,7 +9,6 @@ import contextlib
 import math
 import os
 import sys
-import termios
 from collections.abc import Iterator
 
 import trio
@@ -21,18 +20,21 @@ from greeter_core import (
     Greeted,
     LocalProtocolError,
     NameRequested,
-    Refused,
+    SorryReceived,
     Welcomed,
 )
 
+from . import _stdio
 from ._connect import Call
 from ._errors import ExitStatus
+from ._optional import optional
 from ._text import complain, printable, settle_output
 
-with contextlib.suppress(ImportError):  # some Pythons are built without it; lines are then edited by the terminal alone
-    import readline  # noqa: F401 - it gives line editing to input()
+_termios = optional("termios")
+optional("readline")  # gives line editing to input(); without it the terminal alone edits lines
 
 ASK = "Please input your name: "
+_CTRL_C_DELAY = 0.1  # seconds, at most, from the end of input to the signal
 
 
 async def converse(call: Call) -> ExitStatus:
@@ -69,7 +71,7 @@ class _Console:
                         case GoodbyeReceived():
                             self._leave_prompt()
                             self._show("Goodbye!")
-                        case Refused() | ConversationEnded():
+                        case SorryReceived() | ConversationEnded():
                             self._leave_prompt()
         finally:
             self._leave_prompt()  # at Ctrl-C the cursor is still there
@@ -85,8 +87,13 @@ class _Console:
     async def _ask(self) -> None:
         """Ask the person until there is something to say, and say it."""
         with trio.CancelScope() as self._asking:
-            while not self._say(await self._read_line()):
-                pass
+            while True:
+                line = await self._read_line()
+                if line is None and not _termios:
+                    # On Windows this may have been Ctrl-C: its signal is to come first.
+                    await trio.sleep(_CTRL_C_DELAY)
+                if self._say(line):
+                    break
         self._asking = None
 
     def _say(self, line: str | None) -> bool:
@@ -121,9 +128,8 @@ class _Console:
                 return None
         # Without a terminal to draw on, `input` takes a lock that a thread left behind keeps, and Python wants at exit.
         self._show(ASK, end="")
-        await trio.lowlevel.wait_readable(0)
-        line = os.read(0, 4096)
-        return line.decode("utf-8", "surrogateescape").rstrip("\n") if line else None
+        line = await _read_terminal()
+        return line.decode("utf-8", "surrogateescape").rstrip("\r\n") if line else None
 
     def _show(self, line: str, end: str = "\n") -> None:
         try:
@@ -134,11 +140,22 @@ class _Console:
             self._status = ExitStatus.FAILED
 
 
+async def _read_terminal() -> bytes:
+    """Return a line, or nothing for Ctrl-D."""
+    if not _termios:  # on Windows only sockets can be waited for
+        return await trio.to_thread.run_sync(_stdio.read, 4096, abandon_on_cancel=True)
+    await trio.lowlevel.wait_readable(0)
+    return os.read(0, 4096)
+
+
 @contextlib.contextmanager
 def _terminal_kept() -> Iterator[None]:
-    settings = termios.tcgetattr(0)
+    if not _termios:  # the console of Windows is never in another mode
+        yield
+        return
+    settings = _termios.tcgetattr(0)
     try:
         yield
     finally:
-        with contextlib.suppress(termios.error):  # the terminal itself is gone
-            termios.tcsetattr(0, termios.TCSANOW, settings)
+        with contextlib.suppress(_termios.error):  # the terminal itself is gone
+            _termios.tcsetattr(0, _termios.TCSANOW, settings)

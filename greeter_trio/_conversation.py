@@ -11,10 +11,14 @@ from greeter_core import ConversationEnded, EndReason, NamesReceived, Refused, S
 
 from ._drive import BROKEN, Driver
 from ._log import logger
+from ._patience import is_late
 from ._proxy import ProxyError, receive_header
+from ._readiness import Readiness
 from ._terms import Terms
 from ._text import address, counted, printable
-from ._tls import HandshakeFailed, TLSStream, explain
+from ._tls import HandshakeFailed, TLSStream
+from ._tls_words import explain
+from ._transport import SocketTransport, StreamTransport, Transport, set_options
 
 HURRY = 2.0  # seconds that a handshake has left when the server shuts down
 
@@ -35,6 +39,7 @@ class Conversation:
         "_forget",
         "_handshake",
         "_peer",
+        "_readiness",
         "_shutting_down",
         "_since",
         "_sock",
@@ -46,12 +51,13 @@ class Conversation:
         "reason",
     )
 
-    def __init__(  # noqa: PLR0913 - there is one caller
+    def __init__(  # noqa: PLR0913, PLR0917 - there is one caller
         self,
         number: int,
         sock: socket.socket,
         peer: object,
         terms: Terms,
+        readiness: Readiness,
         forget: Callable[["Conversation"], None],
         *,
         full: bool,
@@ -67,6 +73,7 @@ class Conversation:
         self._sock = sock
         self._peer = peer  # its address; text only if somebody wants to read it
         self._terms = terms
+        self._readiness = readiness
         self._forget = forget
         self._since = trio.current_time()
         self._handshake: trio.CancelScope | None = None
@@ -86,20 +93,24 @@ class Conversation:
 
     async def run(self) -> None:
         """Have the conversation. Whatever happens, the connection is closed in the end; what fails is logged."""
-        stream = trio.SocketStream(trio.socket.from_stdlib_socket(self._sock))
+        transport: Transport | None = None
         try:
-            ready: trio.abc.Stream | None = stream
+            self._sock.settimeout(0)
             if self._terms.proxy_protocol or self._terms.ssl_context:
-                ready = await self._shake_hands(stream)
+                transport = await self._shake_hands()
             else:
                 self._log_open()
-            if ready:
-                await self._start(ready).run()
+                set_options(self._sock)
+                transport = self._socket_transport()
+            if transport:
+                await self._start(transport).run()
         except Exception:
             self._end("bug", "the server has a bug")
             logger.exception("The conversation with %s failed", address(self._peer), extra=self._extra("failed"))
         finally:
-            stream.socket.close()
+            if transport:
+                transport.close()
+            self._sock.close()
             if self._connection and self.reason == "cut":  # if it was closing, it keeps the reason that it had (S8.4)
                 self._connection.connection_lost()
                 for event in self._connection.events():
@@ -114,21 +125,28 @@ class Conversation:
         if self._driver:
             self._driver.shut_down()
 
-    async def _shake_hands(self, stream: trio.SocketStream) -> trio.abc.Stream | None:
-        """Take the PROXY header and do the TLS handshake; return the stream for the conversation, if that went well."""
+    def _socket_transport(self) -> Transport:
+        return SocketTransport(self._sock, self._readiness.watch(self._sock))
+
+    async def _shake_hands(self) -> Transport | None:
+        """Take the PROXY header and do the TLS handshake; return what the conversation goes over, if that went well."""
+        stream = trio.SocketStream(trio.socket.from_stdlib_socket(self._sock))
+        context = self._terms.ssl_context
+        tls = TLSStream(stream, context, server_side=True) if context else None
+        header = bytearray()
         patience = self._terms.limits.handshake_timeout
         awaited = "PROXY header"
         try:
-            with trio.move_on_after(patience) as self._handshake:
-                if self._shutting_down:
-                    self._hurry()
-                if self._terms.proxy_protocol:
-                    source = await receive_header(stream)
-                    if source:
-                        self._peer = f"{address(source)} through {address(self._peer)}"
-                self._log_open()
-                awaited = "TLS handshake"
-                return await self._secure(stream)
+            while True:
+                with trio.move_on_after(patience) as self._handshake:
+                    if self._shutting_down:
+                        self._hurry()
+                    if awaited == "PROXY header":
+                        await self._take_header(stream, header)
+                        awaited = "TLS handshake"
+                    return await self._secure(tls)
+                if not is_late(self._handshake):
+                    break
         except (ProxyError, HandshakeFailed) as exc:
             self._end("handshake", str(exc))
         except BROKEN as exc:
@@ -146,18 +164,24 @@ class Conversation:
         if scope:
             scope.deadline = min(scope.deadline, trio.current_time() + HURRY)
 
-    async def _secure(self, stream: trio.SocketStream) -> trio.abc.Stream:
-        if self._terms.ssl_context is None:
-            return stream
-        tls = TLSStream(stream, self._terms.ssl_context, server_side=True)
+    async def _take_header(self, stream: trio.SocketStream, header: bytearray) -> None:
+        if self._terms.proxy_protocol:
+            source = await receive_header(stream, header)
+            if source:
+                self._peer = f"{address(source)} through {address(self._peer)}"
+        self._log_open()
+
+    async def _secure(self, tls: TLSStream | None) -> Transport:
+        if tls is None:
+            return self._socket_transport()
         await tls.do_handshake()
         logger.debug("#%d speaks %s", self.number, tls.version)
-        return tls
+        return StreamTransport(tls)
 
-    def _start(self, stream: trio.abc.Stream) -> Driver:
+    def _start(self, transport: Transport) -> Driver:
         self._connection = ServerConnection(self._terms.config, now=trio.current_time(), full=self.full)
         handle = self._handle_and_log if logger.isEnabledFor(logging.DEBUG) else self._handle
-        self._driver = Driver(self._connection, stream, handle, send_timeout=self._terms.limits.send_timeout)
+        self._driver = Driver(self._connection, transport, handle, send_timeout=self._terms.limits.send_timeout)
         if self._shutting_down:
             self._driver.shut_down()
         return self._driver

@@ -7,7 +7,6 @@ fails closes all that was opened before it.
 import contextlib
 import ctypes
 import errno
-import fcntl
 import ipaddress
 import os
 import re
@@ -18,18 +17,24 @@ import struct
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any, TypeAlias
 
 import attrs
 import trio
 
+from ._optional import optional
 from ._text import address
+
+_fcntl = optional("fcntl")
 
 _BACKLOG = 65535  # as many as the kernel allows: it lowers this to its own limit (listen(2))
 _ATTEMPTS = 16  # to find one free port for several addresses
 _LOCK_TIMEOUT = 5.0  # seconds to wait for another server that is starting in the same folder
 _LOCK_PAUSE = 0.01  # seconds between two attempts
-_LONGEST_PATH = 107  # bytes (unix(7): 108, with the NUL at its end)
+_LONGEST_PATH = 107 if sys.platform == "linux" else 103  # bytes, of which sockaddr_un has one more
+_INET = (socket.AF_INET, socket.AF_INET6)
+_AF_UNIX: Any = getattr(socket, "AF_UNIX", None)
 
 _ABSENT = {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL}  # a kind of address, or an address, that this machine does not have
 
@@ -41,6 +46,15 @@ _ADVICE = {
     errno.ENOENT: "the folder must exist",
     errno.ENOTSOCK: "the descriptor must be a socket",
 }
+if not hasattr(socket, "SO_REUSEPORT"):  # Windows
+    _ADVICE[errno.EACCES] = "the system keeps this port for something else: choose another port"
+    _ADVICE[errno.EADDRINUSE] = "choose another port"
+
+_MISSING = {}  # kinds of endpoints that this platform does not have
+if not (_fcntl and _AF_UNIX):
+    _MISSING["unix"] = "Unix sockets are not available on this platform"
+if not _fcntl:
+    _MISSING["fd"] = "listening on a passed descriptor is not available on this platform"
 
 
 class ListenError(OSError):
@@ -65,7 +79,7 @@ class Tcp:
 
 @attrs.frozen
 class Unix:
-    """A Unix socket with a path of at most 107 bytes."""
+    """A Unix socket with a path of at most 107 bytes (103 where it is not Linux)."""
 
     path: str
 
@@ -92,6 +106,8 @@ def parse_endpoint(text: str) -> Endpoint:
     Raises `ValueError`, with a message for whoever wrote it.
     """
     kind, _, rest = text.partition(":")
+    if kind in _MISSING:
+        raise ValueError(_MISSING[kind])
     if kind == "unix":
         size = len(os.fsencode(rest))
         if not 1 <= size <= _LONGEST_PATH:
@@ -150,7 +166,7 @@ class Listener:
     socket: socket.socket
     """The socket, non-blocking, for accepting without waiting."""
     trio: trio.SocketListener
-    """The same socket as Trio knows it. This one owns it."""
+    """The same socket, or one for the same descriptor, as Trio knows it."""
     name: str
     """Where it listens, for people: `127.0.0.1:6000`, `[::1]:6000`, `unix:/run/greeter.sock`."""
     foreign: bool
@@ -168,6 +184,7 @@ class Listener:
         # While we listen no server takes our place, and the file's inode is not used again, so the file goes first.
         self._remove_file()
         self.trio.socket.close()
+        self.socket.close()
 
     def close_entrance(self) -> None:
         """Let nobody connect any more, as far as the system allows that; who has connected can still be accepted.
@@ -179,7 +196,7 @@ class Listener:
         filter never in 60. A socket that others may use, too, is left alone.
         """
         self._remove_file()
-        if sys.platform == "linux" and self.socket.family != socket.AF_UNIX and not self.foreign:
+        if sys.platform == "linux" and self.socket.family in _INET and not self.foreign:
             program = ctypes.create_string_buffer(_NO_SYN)
             with contextlib.suppress(OSError):
                 sock_fprog = struct.pack("HP", len(_NO_SYN) // _INSTRUCTION.size, ctypes.addressof(program))
@@ -199,7 +216,7 @@ def adopt(sock: socket.socket, *, foreign: bool = False, kept: bool = False) -> 
 
     Raises `ListenError` if the socket does not listen, or not for a stream. Then it is still the caller's.
     """
-    if sock.type != socket.SOCK_STREAM or not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+    if sock.type != socket.SOCK_STREAM or not _listens(sock):
         msg = f"descriptor {sock.fileno()} must be a stream socket that listens (systemd: ListenStream= and Accept=no)"
         raise ListenError(msg)
     sock.set_inheritable(False)
@@ -207,9 +224,38 @@ def adopt(sock: socket.socket, *, foreign: bool = False, kept: bool = False) -> 
     return Listener(sock, listener, _name(sock), foreign, kept)
 
 
+def adopt_listeners(listeners: Sequence[trio.SocketListener]) -> list[Listener]:
+    """Return listeners for Trio's own, that the caller has opened.
+
+    Raises OSError if one of them is closed, and ValueError if there is none.
+    """
+    if not listeners:
+        msg = "listeners must be one or more; leave them out to listen on host and port"
+        raise ValueError(msg)
+    adopted: list[Listener] = []
+    with contextlib.ExitStack() as copies:
+        for listener in listeners:
+            theirs = listener.socket
+            # Trio's socket has no call that accepts without waiting; a copy of the descriptor has.
+            copy = copies.enter_context(socket.fromfd(theirs.fileno(), theirs.family, theirs.type))
+            copy.settimeout(0)
+            adopted.append(Listener(copy, listener, _name(copy), foreign=True, kept=False))
+        copies.pop_all()
+    return adopted
+
+
+def _listens(sock: socket.socket) -> bool:
+    try:
+        return bool(sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
+    except OSError as exc:
+        if exc.errno != errno.ENOPROTOOPT:
+            raise
+        return True  # macOS does not tell; accept will
+
+
 def _name(sock: socket.socket) -> str:
     where = sock.getsockname()
-    if sock.family == socket.AF_UNIX:
+    if isinstance(where, (str, bytes)):  # a Unix socket
         return "unix:" + os.fsdecode(where).replace("\0", "@")  # an abstract one may be passed to us
     return address(where)
 
@@ -229,7 +275,8 @@ async def open_listeners(endpoints: Sequence[Endpoint], *, reuse_port: bool = Fa
             await trio.lowlevel.checkpoint()
             try:
                 found = await _open(endpoint, reuse_port=reuse_port)
-            except (OSError, UnicodeError) as exc:  # a UnicodeError: no name of a host is written like this
+            except (OSError, UnicodeError, OverflowError) as exc:
+                # UnicodeError: no name of a host is written like this; OverflowError: no such port
                 error = ListenError(f"cannot listen on {endpoint}: {_explain(exc)}")
                 error.errno = getattr(exc, "errno", None)
                 raise error from exc
@@ -250,8 +297,10 @@ async def _open(endpoint: Endpoint, *, reuse_port: bool) -> list[Listener]:
             return [_open_fd(number)]
 
 
-def _explain(exc: OSError | UnicodeError) -> str:
+def _explain(exc: OSError | UnicodeError | OverflowError) -> str:
     """Return what went wrong, and what to do about it."""
+    if isinstance(exc, OverflowError):
+        return str(exc)
     if not isinstance(exc, OSError) or isinstance(exc, socket.gaierror):
         return f"{getattr(exc, 'strerror', None) or exc} (check the name of the host)"
     text, advice = exc.strerror or str(exc), _ADVICE.get(exc.errno or 0)
@@ -305,10 +354,7 @@ def _listen_tcp(addresses: Iterable[_Address], port: int, *, reuse_port: bool) -
 def _bind_tcp(family: socket.AddressFamily, where: tuple[Any, ...], *, reuse_port: bool) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
-        # Connections of an earlier server that linger in TIME_WAIT must not keep this one from its port.
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if reuse_port:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        _set_reuse(sock, reuse_port=reuse_port)
         if family == socket.AF_INET6:  # [::] is to leave 0.0.0.0 to a socket of its own
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         sock.bind(where)
@@ -316,6 +362,22 @@ def _bind_tcp(family: socket.AddressFamily, where: tuple[Any, ...], *, reuse_por
         sock.close()
         raise
     return sock
+
+
+def _set_reuse(sock: socket.socket, *, reuse_port: bool) -> None:
+    """Settle who else may bind to the same port, before or after this server."""
+    if hasattr(socket, "SO_EXCLUSIVEADDRUSE"):
+        # Windows, where with SO_REUSEADDR any process may take over a port that is in use.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
+    else:
+        # Connections of an earlier server that linger in TIME_WAIT must not keep this one from
+        # its port.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if reuse_port:
+        if not hasattr(socket, "SO_REUSEPORT"):
+            msg = "servers cannot share a port on this platform"
+            raise OSError(msg)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
 
 
 # Unix sockets
@@ -328,28 +390,31 @@ async def _open_unix(path: str) -> Listener:
     file of the other, or would find it bound but not yet listened on, and take it for stale. Anybody who can read the
     folder can hold the lock, too; who holds it for long is no server that starts, and is not waited for.
     """
-    folder = os.open(Path(path).parent, os.O_RDONLY | os.O_DIRECTORY)
+    if not (_fcntl and _AF_UNIX):
+        raise OSError(_MISSING["unix"])
+    folder = os.open(Path(path).parent, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
     try:
-        await _lock(folder)
+        await _lock(_fcntl, folder)
         return _listen_unix(path)
     finally:
         os.close(folder)  # and the lock is gone
 
 
-async def _lock(folder: int) -> None:
+async def _lock(fcntl: ModuleType, folder: int) -> None:
     with trio.move_on_after(_LOCK_TIMEOUT):
         while True:
             try:
-                return fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 await trio.sleep(_LOCK_PAUSE)
-    return None
+            else:
+                return
 
 
 def _listen_unix(path: str) -> Listener:
     _remove_stale(path)
     with contextlib.ExitStack() as opened:
-        sock = opened.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+        sock = opened.enter_context(socket.socket(_AF_UNIX, socket.SOCK_STREAM))
         sock.bind(path)
         opened.callback(os.unlink, path)
         born = os.lstat(path)
@@ -368,7 +433,7 @@ def _remove_stale(path: str) -> None:
     if not stat.S_ISSOCK(mode):
         msg = "there is something that is no socket: remove it, or choose another path"
         raise OSError(msg)
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+    with socket.socket(_AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(0)
         code = probe.connect_ex(path)
     if code in (0, errno.EAGAIN, errno.EPROTOTYPE):  # welcome; a full backlog; datagrams
@@ -383,6 +448,8 @@ def _remove_stale(path: str) -> None:
 
 
 def _open_fd(number: int) -> Listener:
+    if "fd" in _MISSING:
+        raise OSError(_MISSING["fd"])
     sock = socket.socket(fileno=number)
     try:
         return adopt(sock, foreign=True)
@@ -401,8 +468,8 @@ def write_port_file(path: str | os.PathLike[str], listeners: Iterable[Listener])
     of 0666. Raises `ListenError`, and then the file is as it was.
     """
     path = Path(path)
-    inet = (socket.AF_INET, socket.AF_INET6)
-    ports = dict.fromkeys(each.socket.getsockname()[1] for each in listeners if each.socket.family in inet)
+    sockets = (each.socket for each in listeners)
+    ports = dict.fromkeys(sock.getsockname()[1] for sock in sockets if sock.family in _INET)
     temporary = path.parent / f".{path.name}.{secrets.token_hex(4)}"
     try:
         with temporary.open("x", encoding="ascii") as file:

@@ -46,26 +46,28 @@ class ProxyError(Exception):
     """What came is not a PROXY header. The message is for a log, and safe there."""
 
 
-async def receive_header(stream: trio.SocketStream) -> Address | None:
+async def receive_header(stream: trio.SocketStream, header: bytearray | None = None) -> Address | None:
     """Take the PROXY header off the stream, and nothing behind it; return the source address that it tells.
 
     None means that the connection's own peer counts: the proxy speaks for itself (LOCAL), or the source is unknown or
     has no TCP address. Raises `ProxyError`, at the first byte that cannot begin a header, when a header is wrong, and
-    when the stream ends too early; and `trio.BrokenResourceError`. How long to wait is the caller's choice.
+    when the stream ends too early; and `trio.BrokenResourceError`. How long to wait is the caller's choice. Whoever
+    gives it an empty `header` to keep what it has read can call it again with that after a cancellation.
     """
-    header = b""
+    if header is None:
+        header = bytearray()
     while True:
         try:
             seen = await stream.socket.recv(_MAX_V2, socket.MSG_PEEK)
         except OSError as exc:
             raise trio.BrokenResourceError(str(exc)) from exc
         if not seen:
-            msg = f"it ended the stream within its PROXY header, after {_quoted(header)}"
+            msg = f"it ended the stream within its PROXY header, after {_quoted(bytes(header))}"
             raise ProxyError(msg if header else "it ended the stream and sent no PROXY header")
-        found = parse_header(header + seen)
+        found = parse_header(bytes(header) + seen)
         size, source = found or (len(header) + len(seen), None)
         # What was seen is taken even if it is only a part of the header: the next look would not wait for more.
-        header += await stream.receive_some(size - len(header))
+        header.extend(await stream.receive_some(size - len(header)))
         if found:
             return source
 

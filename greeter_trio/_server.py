@@ -24,8 +24,9 @@ from greeter_core import ServerConfig
 
 from ._accept import Acceptor, Troubles
 from ._conversation import Conversation
-from ._listen import Listener, Tcp, open_listeners
+from ._listen import Listener, Tcp, adopt_listeners, open_listeners
 from ._log import Counters, logger
+from ._readiness import Readiness, open_readiness
 from ._terms import Limits, Terms, WhenFull
 from ._text import counted
 
@@ -36,6 +37,7 @@ async def serve_greeter(  # noqa: PLR0913 - most callers give two
     host: str | None = "127.0.0.1",
     port: int = 6000,
     *,
+    listeners: Sequence[trio.SocketListener] | None = None,
     config: ServerConfig = ServerConfig(),  # noqa: B008 - it is frozen
     limits: Limits = Limits(),  # noqa: B008 - likewise
     ssl_context: ssl.SSLContext | None = None,
@@ -46,7 +48,8 @@ async def serve_greeter(  # noqa: PLR0913 - most callers give two
     """Greet whoever connects to `host` and `port`, until cancelled or until `shutdown` is set.
 
     Start it with `listeners = await nursery.start(serve_greeter, host, port)`. With port 0 the system chooses a free
-    one, which `listeners[0].socket.getsockname()` tells. `host` None means all interfaces.
+    one, which `listeners[0].socket.getsockname()` tells. `host` None means all interfaces. `listeners` that are open
+    already (from `trio.open_tcp_listeners`, say) take the place of `host` and `port`; they are closed at the end.
 
     With `ssl_context` clients must speak TLS, and with `proxy_protocol` each connection must begin with a PROXY header.
 
@@ -58,8 +61,11 @@ async def serve_greeter(  # noqa: PLR0913 - most callers give two
     if shutdown is None:
         shutdown = trio.Event()
     terms = Terms(config=config, limits=limits, ssl_context=ssl_context, proxy_protocol=proxy_protocol)
-    listeners = await open_listeners([Tcp(host, port)])
-    return await Service(terms).serve(listeners, shutdown, task_status=task_status)
+    if listeners is None:
+        opened = await open_listeners([Tcp(host, port)])
+    else:
+        opened = adopt_listeners(listeners)
+    return await Service(terms).serve(opened, shutdown, task_status=task_status)
 
 
 class Service:
@@ -75,6 +81,7 @@ class Service:
         self._troubles = Troubles()
         self._shutting_down = False
         self._conversations: trio.Nursery
+        self._readiness: Readiness
 
     @property
     def counters(self) -> Counters:
@@ -100,7 +107,7 @@ class Service:
             for listener in listeners
         ]
         try:
-            async with trio.open_nursery() as self._conversations:
+            async with open_readiness() as self._readiness, trio.open_nursery() as self._conversations:
                 async with trio.open_nursery() as accepting:
                     for acceptor in acceptors:
                         accepting.start_soon(acceptor.run)
@@ -149,7 +156,9 @@ class Service:
         self._counters.accepted += 1
         self._turned_away += full
         peer = peer or listener.name  # who connects to a Unix socket has no name
-        conversation = Conversation(self._counters.accepted, sock, peer, self.terms, self._forget, full=full)
+        conversation = Conversation(
+            self._counters.accepted, sock, peer, self.terms, self._readiness, self._forget, full=full
+        )
         self._live.add(conversation)
         if self._shutting_down:
             conversation.shut_down()

@@ -45,20 +45,22 @@ _timeout = _must_be("a number of seconds, more than 0 (math.inf for ever)", lamb
 
 @attrs.frozen(kw_only=True)
 class Limits:
-    """What a server allows its clients, and itself. All times are in seconds; a wrong value raises `ValueError`."""
+    """What a server allows its clients, and itself. All times are in seconds; a wrong value raises `ValueError`.
+
+    max_connections: How many clients are served at the same time; 1 or more.
+    when_full: What becomes of the next one.
+    handshake_timeout: How long a client may take for its PROXY header and its TLS handshake together.
+    send_timeout: How long a client may take to read the next 64 KiB sent to it.
+    drain_delay: How long clients are still accepted after the server was told to shut down.
+    grace: How long, after that, conversations may take to end in good order.
+    """
 
     max_connections: int = attrs.field(default=10_000, validator=_count)
-    """How many clients are served at the same time; 1 or more."""
     when_full: WhenFull = attrs.field(default=WhenFull.WAIT, validator=_when_full)
-    """What becomes of the next one."""
     handshake_timeout: float = attrs.field(default=10.0, validator=_timeout)
-    """How long a client may take for its PROXY header and its TLS handshake together."""
     send_timeout: float = attrs.field(default=SEND_TIMEOUT, validator=_timeout)
-    """How long a client may take to take the next 64 KiB of what it is told."""
     drain_delay: float = attrs.field(default=0.0, validator=_delay)
-    """How long clients are still accepted after the server was told to shut down."""
     grace: float = attrs.field(default=15.0, validator=_timeout)
-    """How long, after that, conversations may take to end in good order."""
 
 
 @attrs.define(kw_only=True)

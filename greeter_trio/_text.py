@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import socket
 import sys
 import unicodedata
 
@@ -39,6 +40,12 @@ def address(sockname: object) -> str:
             return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         case _:
             return printable(os.fsencode(str(sockname))) or "unnamed"  # a client chooses the path of its Unix socket
+
+
+def strerror(number: int) -> str:
+    """Return what an `errno` means; `os.strerror` does not know those of sockets on Windows."""
+    known: dict[int, str] = getattr(socket, "errorTab", {})
+    return known[number].rstrip(".") if number in known else os.strerror(number)
 
 
 def counted(number: int, noun: str) -> str:

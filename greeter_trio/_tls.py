@@ -1,4 +1,4 @@
-"""TLS: contexts from files, a stream that can be half-closed, and a person's words for what goes wrong.
+"""TLS: contexts from files, and a stream that can be half-closed.
 
 Trio's own `SSLStream` is not used, for two reasons. It cannot be half-closed: its end closes the transport too, and the
 input that is unread then destroys the last word on its way (PROTOCOL.md, S8.3). And when a handshake fails it drops the
@@ -10,6 +10,9 @@ import ssl
 from pathlib import Path
 
 import trio
+
+from ._tls_words import explain, reason, words
+from ._transport import transport_over
 
 _RECORD = 16384  # bytes: the most that one TLS record carries; OpenSSL's buffers never hold much more
 _FIRST_BYTES = (b"\x15", b"\x16")  # alert and handshake: the only records that a peer can begin with
@@ -79,7 +82,7 @@ def _load_certificate(context: ssl.SSLContext, cert: str, key: str | None) -> No
     except OSError as exc:  # which ssl.SSLError is, too
         _diagnose(cert, "CERTIFICATE", "certificate")
         _diagnose(key or cert, "PRIVATE KEY", "private key")
-        if "MISMATCH" in _reason(exc):
+        if "MISMATCH" in reason(exc):
             msg = f"{key or cert}: this is not the key of the certificate in {cert}"
         else:
             files = f"{cert} or {key}" if key else cert
@@ -121,8 +124,8 @@ class TLSStream(trio.abc.HalfCloseableStream):
     one's own one can go on receiving; OpenSSL allows that with TLS 1.2 too. Input that ends without it may have been
     cut short by anybody on the path: `receive_some` raises `trio.BrokenResourceError`.
 
-    One task may send while another receives. A receive that is cancelled has lost nothing; a send that is cancelled
-    breaks the sending direction. Errors have messages for people.
+    One task may send while another receives. A receive that is cancelled has lost nothing. A `send_all` that is
+    cancelled breaks the sending direction; `send_some` can be called again. Errors have messages for people.
     """
 
     def __init__(
@@ -141,23 +144,21 @@ class TLSStream(trio.abc.HalfCloseableStream):
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side, server_hostname)
+        self._transport = transport_over(transport)  # for sending: in steps, over a socket
         self._received = b""  # decrypted before anybody asked for it
+        self._encrypted = 0  # how many bytes of what `send_some` was given
+        self._unsent = b""  # encrypted, and not sent yet
         self._sending = False
         self._send_broken = False
+        self._begun = False  # the handshake: something has come from the peer
         self._ended = False  # by our close_notify, or by closing
-
-    @property
-    def unread(self) -> int:
-        """How many bytes the transport has handed over that nobody has received yet, encrypted or not."""
-        return self._incoming.pending + self._tls.pending() + len(self._received)
 
     async def do_handshake(self) -> None:
         """Agree with the peer on TLS, and check its certificate; how long that may take is up to the caller.
 
-        Raises `HandshakeFailed`, when the peer has been told why. The stream must then be closed, as it must after a
-        handshake that was cancelled.
+        Raises `HandshakeFailed`, when the peer has been told why; the stream must then be closed. After a cancellation
+        it can be called again, and goes on.
         """
-        begun = False
         try:
             while not self.version:
                 try:
@@ -166,16 +167,17 @@ class TLSStream(trio.abc.HalfCloseableStream):
                 except ssl.SSLWantReadError:
                     await self._flush()
                     data = await self._feed()
-                    if not begun and data[:1] not in _FIRST_BYTES:  # OpenSSL would wait for more, and not be as clear
+                    # OpenSSL would wait for more, and not be as clear.
+                    if not self._begun and data[:1] not in _FIRST_BYTES:
                         here = " on this port" if self._peer == "the server" else ""
                         msg = f"{self._peer} does not speak TLS{here}"
                         raise HandshakeFailed(msg) from None
-                    begun = True
+                    self._begun = True
             await self._flush()
         except ssl.SSLError as exc:
             with contextlib.suppress(trio.BrokenResourceError):
                 await self._flush()  # the alert
-            raise HandshakeFailed(_words(exc, self._peer)) from exc
+            raise HandshakeFailed(words(exc, self._peer)) from exc
         except trio.BrokenResourceError as exc:
             msg = f"{self._peer} hung up during the handshake"
             raise HandshakeFailed(msg) from exc
@@ -198,19 +200,36 @@ class TLSStream(trio.abc.HalfCloseableStream):
             except ssl.SSLZeroReturnError:
                 return b""
             except ssl.SSLError as exc:
-                raise trio.BrokenResourceError(_words(exc, self._peer)) from exc
+                raise trio.BrokenResourceError(words(exc, self._peer)) from exc
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Send all of it."""
         await trio.lowlevel.checkpoint()
         self._check_sending()
+        self._send_broken = True
         with memoryview(data) as view:
-            for start in range(0, len(view), _RECORD):
-                try:
-                    self._tls.write(view[start : start + _RECORD])
-                except ssl.SSLError as exc:
-                    raise trio.BrokenResourceError(_words(exc, self._peer)) from exc
-                await self._flush()
+            sent = 0
+            while sent < len(view):
+                sent += await self._send_record(view[sent:])
+        self._send_broken = False
+
+    async def send_some(self, data: bytes | memoryview) -> int:
+        """Send the first record of it, at most 16384 bytes; return how many bytes that was.
+
+        After a cancellation call it again with the same data, if there is more to send, or with more behind that.
+        """
+        self._check_sending()
+        return await self._send_record(data)
+
+    async def _send_record(self, data: bytes | memoryview) -> int:
+        if not self._encrypted:
+            try:
+                self._encrypted = self._tls.write(data[:_RECORD])
+            except ssl.SSLError as exc:
+                raise trio.BrokenResourceError(words(exc, self._peer)) from exc
+        await self._flush()
+        sent, self._encrypted = self._encrypted, 0
+        return sent
 
     async def wait_send_all_might_not_block(self) -> None:
         """Wait until the transport can take something."""
@@ -231,7 +250,7 @@ class TLSStream(trio.abc.HalfCloseableStream):
             with contextlib.suppress(ssl.SSLWantReadError):  # the peer's has not come yet
                 self._tls.unwrap()
         except ssl.SSLError as exc:
-            raise trio.BrokenResourceError(_words(exc, self._peer)) from exc
+            raise trio.BrokenResourceError(words(exc, self._peer)) from exc
         self._ended = True
         await self._flush()
         await self.transport_stream.send_eof()
@@ -253,21 +272,21 @@ class TLSStream(trio.abc.HalfCloseableStream):
             raise trio.BrokenResourceError(msg)
 
     async def _flush(self) -> None:
-        """Send what OpenSSL wants sent, which is in order; nothing can be sent after a part of it."""
+        """Send OpenSSL's pending output, in order; what is left after a cancellation goes first the next time."""
         self._sending = True
         try:
-            await self.transport_stream.send_all(self._outgoing.read())
-        except BaseException:
-            self._send_broken = True
-            raise
+            self._unsent += self._outgoing.read()
+            while self._unsent:
+                sent = self._transport.send_now(self._unsent) or await self._transport.send_some(self._unsent)
+                self._unsent = self._unsent[sent:]
         finally:
             self._sending = False
 
     async def _feed(self) -> bytes | bytearray:
-        """Give OpenSSL what has come.
+        """Receive, and pass the bytes to OpenSSL.
 
         What OpenSSL answers by itself (a new key, no to a renegotiation) waits for the next send, as it may (RFC 8446,
-        4.6.3): a receive that sent it could not be cancelled without harm. A peer that makes it pile up means harm.
+        4.6.3): a receive that sent it could not be cancelled without harm. A peer that makes it pile up attacks us.
         """
         if self._outgoing.pending > _RECORD:
             msg = f"{self._peer} asks for new keys again and again"
@@ -278,74 +297,3 @@ class TLSStream(trio.abc.HalfCloseableStream):
             raise trio.BrokenResourceError(msg)
         self._incoming.write(data)
         return data
-
-
-# Words
-
-_UNTRUSTED = "{peer}'s certificate is signed by no CA that is trusted here ({ca})"
-_OTHER_VERSION = "{peer} speaks no TLS version that we do: 1.2 and newer"
-_UNACCEPTABLE = "{peer} does not accept our certificate"
-
-# What is wrong with the peer's certificate: X509_V_ERR_… in openssl/x509_vfy.h
-_VERIFICATION = {
-    9: "{peer}'s certificate is not valid yet; is this machine's clock right?",
-    10: "{peer}'s certificate has expired",
-    18: _UNTRUSTED,  # it signed itself
-    19: _UNTRUSTED,  # its root did
-    20: _UNTRUSTED,
-    21: _UNTRUSTED,
-    62: "{peer}'s certificate is {why}",  # not valid for this name
-    64: "{peer}'s certificate is {why}",  # not valid for this address
-}
-
-# What the peer says in an alert: RFC 8446, 6.2. The names of OpenSSL's reasons end with the alert's
-_ALERTS = {
-    "BAD_CERTIFICATE": _UNACCEPTABLE,
-    "CERTIFICATE_EXPIRED": "{peer} says that our certificate has expired",
-    "CERTIFICATE_REQUIRED": "the server demands a client certificate (--cert, --key)",
-    "CERTIFICATE_UNKNOWN": _UNACCEPTABLE,
-    # up to TLS 1.2 there is no better alert for either
-    "HANDSHAKE_FAILURE": "{peer} has no cipher in common with us, or demands a client certificate (--cert, --key)",
-    "PROTOCOL_VERSION": _OTHER_VERSION,
-    "UNKNOWN_CA": "{peer} does not trust the CA that signed our certificate",
-    "UNSUPPORTED_CERTIFICATE": _UNACCEPTABLE,
-}
-
-# What OpenSSL finds here
-_FINDINGS = {
-    "NO_SHARED_CIPHER": "{peer} has no cipher in common with us",
-    "PEER_DID_NOT_RETURN_A_CERTIFICATE": "{peer} showed no certificate",
-    "UNSUPPORTED_PROTOCOL": _OTHER_VERSION,
-}
-
-
-def explain(exc: BaseException) -> str:
-    """Return a person's words for an `ssl.SSLError`, or for what a stream raised because it broke."""
-    if isinstance(exc, ssl.SSLError):
-        return _words(exc, "the peer")
-    cause = exc.__cause__
-    if isinstance(cause, ssl.SSLError):
-        return str(exc) or explain(cause)  # TLSStream has found the words
-    return getattr(cause, "strerror", None) or str(exc)
-
-
-def _words(exc: ssl.SSLError, peer: str) -> str:
-    reason, why = _reason(exc), ""
-    if isinstance(exc, ssl.SSLCertVerificationError):
-        why = exc.verify_message.rstrip(".").rpartition(", certificate is ")[2]
-        words = _VERIFICATION.get(exc.verify_code, "{peer}'s certificate is not accepted: {why}")
-    elif "_ALERT_" in reason:
-        alert = reason.rpartition("_ALERT_")[2]
-        words, why = _ALERTS.get(alert, "{peer} gave up: {why}"), _plain(alert)
-    else:
-        words, why = _FINDINGS.get(reason, "{why}"), _plain(reason)
-    return words.format(peer=peer, why=why, ca="--tls-client-ca" if peer == "the client" else "--ca")
-
-
-def _reason(exc: OSError) -> str:
-    """Return OpenSSL's name for what happened, or something similar where there is none."""
-    return getattr(exc, "reason", None) or "UNKNOWN_ERROR"
-
-
-def _plain(name: str) -> str:
-    return name.replace("_", " ").lower()

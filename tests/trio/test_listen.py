@@ -4,11 +4,9 @@
 
 import contextlib
 import errno
-import fcntl
 import os
 import re
 import select
-import signal
 import socket
 import stat
 import struct
@@ -132,11 +130,14 @@ def folder() -> Iterator[Path]:
 @pytest.fixture
 def path(folder: Path) -> str:
     """Return a path for a Unix socket."""
+    if not hasattr(socket, "AF_UNIX"):
+        pytest.skip("there are no Unix sockets")
     return str(folder / "socket")
 
 
 def unix_socket(path: str, kind: socket.SocketKind = socket.SOCK_STREAM) -> socket.socket:
     """Return a socket that somebody else has bound to a path, and listens on, if that can be."""
+    assert hasattr(socket, "AF_UNIX")
     sock = socket.socket(socket.AF_UNIX, kind)
     sock.bind(path)
     if kind != socket.SOCK_DGRAM:
@@ -264,9 +265,9 @@ async def test_several_endpoints() -> None:
 
 async def test_the_backlog_is_as_large_as_can_be() -> None:
     """As many connections can wait as the system allows."""
-    somaxconn = Path("/proc/sys/net/core/somaxconn")
-    if not somaxconn.exists():
+    if sys.platform != "linux":
         pytest.skip("only Linux tells")
+    somaxconn = Path("/proc/sys/net/core/somaxconn")
     async with listening(Tcp("127.0.0.1", 0)) as (listener,):
         info = listener.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 32)
     assert struct.unpack_from("I", info, 28) == (min(int(somaxconn.read_text()), 65535),)  # tcpi_sacked, if it listens
@@ -281,6 +282,14 @@ async def test_a_server_that_starts_again_finds_its_port_free() -> None:
             assert client.recv(1) == b""
     async with listening(endpoint) as (listener,):
         check_reachable(listener)
+
+
+async def test_a_port_of_our_own_on_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SO_REUSEADDR would let any process take it; SO_KEEPALIVE stands in for the right option."""
+    monkeypatch.setattr(socket, "SO_EXCLUSIVEADDRUSE", socket.SO_KEEPALIVE, raising=False)
+    async with listening(Tcp("127.0.0.1", 0)) as (listener,):
+        assert listener.socket.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        assert not listener.socket.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR)
 
 
 async def test_a_port_that_is_taken() -> None:
@@ -495,6 +504,7 @@ async def test_a_stale_socket_is_replaced(path: str) -> None:
 
 async def test_the_file_of_another_server_is_not_removed(path: str) -> None:
     """If somebody else has put a socket, or anything, where ours was, it is left alone."""
+    assert hasattr(socket, "AF_UNIX")
     async with listening(Unix(path)):
         Path(path).unlink()
         other = unix_socket(path)
@@ -532,6 +542,7 @@ async def test_somebody_is_listening_there(path: str) -> None:
 
 async def test_somebody_busy_is_listening_there(path: str) -> None:
     """A server that has no place for another connection in its backlog is one, all the same."""
+    assert hasattr(socket, "AF_UNIX")
     with unix_socket(path) as busy, contextlib.ExitStack() as clients:
         busy.listen(0)
         code = 0
@@ -549,7 +560,10 @@ async def test_somebody_receives_datagrams_there(path: str) -> None:
         assert os.path.lexists(path)
 
 
-@pytest.mark.parametrize("make", [Path.touch, Path.mkdir, os.mkfifo, partial(os.symlink, "nowhere")])
+@pytest.mark.parametrize(
+    "make",
+    [Path.touch, Path.mkdir, getattr(os, "mkfifo", None), partial(os.symlink, "nowhere")],
+)
 async def test_what_is_no_socket_is_left_alone(path: str, make: Callable[[Path], object]) -> None:
     """A file, a folder, a link or a pipe is an error, and stays."""
     make(Path(path))
@@ -580,7 +594,7 @@ async def test_a_path_that_is_too_long(folder: Path) -> None:
     assert not list(folder.iterdir())
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may do anything")
+@pytest.mark.skipif(hasattr(os, "geteuid") and os.geteuid() == 0, reason="root may do anything")
 async def test_a_folder_of_somebody_else(path: str, folder: Path) -> None:
     """A folder that cannot be written to is an error that says so."""
     folder.chmod(0o500)
@@ -603,6 +617,7 @@ async def test_a_system_that_cannot_listen(path: str, monkeypatch: pytest.Monkey
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[Callable[[], None]]:
     """Hold the lock that a server holds while it starts; yields what lets go of it."""
+    fcntl = pytest.importorskip("fcntl")
     descriptor = os.open(folder, os.O_RDONLY)
     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     try:
@@ -733,7 +748,7 @@ trio.run(main)
         assert process.stdout
         assert process.stdout.readline() == b"listening\n"
         assert "someone is listening there" in await refusal(Unix(path))
-        process.send_signal(signal.SIGKILL)
+        process.kill()
     assert os.path.lexists(path)
     async with listening(Unix(path)) as (listener,):
         check_reachable(listener)
@@ -744,6 +759,8 @@ trio.run(main)
 
 async def test_a_descriptor() -> None:
     """A socket that somebody else has opened is listened on, without blocking, and is not for child processes."""
+    if sys.platform == "win32":
+        pytest.skip("there are no descriptors of sockets")
     async with nothing_left_open():
         number = socket.create_server(("127.0.0.1", 0)).detach()
         os.set_inheritable(number, True)  # noqa: FBT003 - it has no name
@@ -782,6 +799,22 @@ def test_adopted_on_our_own_behalf() -> None:
         assert not adopt(sock).foreign
 
 
+def test_adopted_on_macos(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where SO_ACCEPTCONN is unknown a socket is taken to listen. Any other error is raised."""
+
+    def getsockopt(*_: object) -> int:
+        raise OSError(number, os.strerror(number))
+
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        monkeypatch.setattr(socket.socket, "getsockopt", getsockopt)
+        number = errno.ENOPROTOOPT
+        assert adopt(sock).name == f"127.0.0.1:{sock.getsockname()[1]}"
+        number = errno.EBADF
+        with pytest.raises(OSError, match=os.strerror(number)):
+            adopt(sock)
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="macOS does not tell whether a socket listens")
 @pytest.mark.parametrize("kind", [socket.SOCK_STREAM, socket.SOCK_DGRAM])
 async def test_sockets_that_do_not_listen(kind: socket.SocketKind) -> None:
     """A descriptor of a socket that does not listen is an error, and it is left alone."""

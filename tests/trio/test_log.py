@@ -507,6 +507,8 @@ def test_counters_are_written_at_any_level() -> None:
 
 def test_a_log_that_nobody_reads_waits_for_nobody() -> None:
     """Lines that would block are dropped, and their number is told when the log is read again."""
+    if sys.platform == "win32":
+        pytest.skip("nothing tells whether a line would block")
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     with os.fdopen(reader, "rb", buffering=0) as log, os.fdopen(writer, "w") as stream:

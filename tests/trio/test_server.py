@@ -10,10 +10,12 @@ import gc
 import itertools
 import logging
 import re
-import resource
 import socket
+import sys
 import tracemalloc
 from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any
 
 import pytest
 import trio
@@ -567,9 +569,11 @@ async def test_many_clients_that_never_read_cost_so_much_each(log: Log) -> None:
 
 def _most_connections() -> int:
     """Return how many connections there can be, with both ends in this process."""
+    resource = pytest.importorskip("resource")
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    return (resource.getrlimit(resource.RLIMIT_NOFILE)[0] - open_descriptors() - 50) // 2
+    most: int = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return (most - open_descriptors() - 50) // 2
 
 
 async def test_a_conversation_that_is_over_is_forgotten(log: Log) -> None:
@@ -806,6 +810,117 @@ async def test_shutdown_has_a_limit(autojump_clock: MockClock, log: Log) -> None
         assert "is closed: it was cut off; " in await log.line("is closed")
         assert log.lines[-1] == "Grace of 15 s ran out: 1 conversation cut off"
         await deaf.close()
+
+
+# Listeners of the caller's own
+
+AF_UNIX: Any = getattr(socket, "AF_UNIX", None)
+
+
+async def tcp_listeners() -> list[trio.SocketListener]:
+    """Return what Trio opens for a host, and one more."""
+    return [
+        *await trio.open_tcp_listeners(0, host="127.0.0.1"),
+        *await trio.open_tcp_listeners(0, host="127.0.0.1"),
+    ]
+
+
+async def unix_listeners() -> list[trio.SocketListener]:
+    """Return two listening Unix sockets, whose files are not the server's business."""
+    return [_unix_listener(), _unix_listener()]
+
+
+def _unix_listener() -> trio.SocketListener:
+    sock = socket.socket(AF_UNIX)
+    sock.bind("")  # Linux finds an abstract name by itself (unix(7), autobind)
+    sock.listen()
+    return trio.SocketListener(trio.socket.from_stdlib_socket(sock))
+
+
+async def both_listeners() -> list[trio.SocketListener]:
+    """Return one of each kind."""
+    return [_unix_listener(), *await trio.open_tcp_listeners(0, host="127.0.0.1")]
+
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="it needs abstract Unix sockets")
+opened = pytest.mark.parametrize(
+    "open_listeners",
+    [
+        pytest.param(tcp_listeners, id="TCP"),
+        pytest.param(unix_listeners, id="Unix", marks=linux),
+        pytest.param(both_listeners, id="both", marks=linux),
+    ],
+)
+Opener = Callable[[], Awaitable[list[trio.SocketListener]]]
+
+
+async def _call(listener: trio.SocketListener) -> Peer:
+    """Connect to a listener of either kind."""
+    where = listener.socket.getsockname()
+    if isinstance(where, tuple):
+        return await connect(where[1])
+    sock = socket.socket(AF_UNIX)
+    sock.connect(where)
+    return Peer(trio.SocketStream(trio.socket.from_stdlib_socket(sock)))
+
+
+async def test_a_listener_of_the_callers_own_that_is_closed() -> None:
+    """If one of the listeners is closed nothing is served, and the others are left as they were."""
+    (good,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    (closed,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    async with good:
+        await closed.aclose()
+        async with nothing_left_open():
+            with pytest.raises(OSError, match="Bad file descriptor"):
+                await serve_greeter(listeners=[good, closed])
+
+
+@opened
+@pytest.mark.parametrize("end", ["shutdown", "cancellation"])
+async def test_listeners_of_the_callers_own(open_listeners: Opener, end: str) -> None:
+    """They are served, handed back as the very objects, and closed at the end, however it comes."""
+    async with nothing_left_open():
+        theirs, shutdown, peers = await open_listeners(), trio.Event(), list[Peer]()
+        async with trio.open_nursery() as nursery:
+            serve = partial(serve_greeter, listeners=theirs, config=LINES, shutdown=shutdown)
+            handed_back = await nursery.start(serve)
+            assert [id(listener) for listener in handed_back] == [id(listener) for listener in theirs]
+            for listener in theirs:
+                for _ in range(2):
+                    peer = await _call(listener)
+                    await peer.meet()
+                    await peer.be_greeted(b"Ada")
+                    peers.append(peer)
+            if end == "shutdown":
+                shutdown.set()
+                for peer in peers:
+                    await peer.expect(GOODBYE)
+                    await peer.expect_end()
+                    await peer.close()
+            else:
+                nursery.cancel_scope.cancel()
+        for peer in peers:
+            await peer.close()
+        for listener in theirs:
+            assert listener.socket.fileno() == -1
+            with pytest.raises(trio.ClosedResourceError):
+                await listener.accept()
+
+
+@opened
+async def test_who_waits_at_a_listener_of_the_callers_own_is_answered(open_listeners: Opener, log: Log) -> None:
+    """At shutdown its backlog is accepted to the last connection, and the log names where each came from."""
+    theirs, shutdown = await open_listeners(), trio.Event()
+    peers = [await _call(listener) for listener in theirs for _ in range(20)]
+    shutdown.set()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(partial(serve_greeter, listeners=theirs, config=LINES, shutdown=shutdown))
+        for peer in peers:
+            await peer.expect(WELCOME + PROMPT + GOODBYE)
+            await peer.expect_end()
+            await peer.close()
+    waiting = [text for text in log.lines if text.startswith("Waiting for connection on ")]
+    assert len(waiting) == len(set(waiting)) == len(theirs)
 
 
 # Cancellation

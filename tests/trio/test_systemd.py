@@ -1,7 +1,6 @@
 """What systemd passes and is told (`_systemd.py`); the tests play its part."""
 
 import contextlib
-import fcntl
 import os
 import socket
 import subprocess
@@ -17,6 +16,11 @@ from greeter_trio._listen import ListenError, adopt
 from greeter_trio._systemd import activated, notify
 
 from .helpers import PATIENCE, nothing_left_open, open_descriptors
+
+if sys.platform == "win32":
+    pytest.skip("sockets cannot be passed there", allow_module_level=True)
+
+import fcntl
 
 ME = str(os.getpid())
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import ssl
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from greeter_core import Framing, ServerConfig
 from greeter_trio._listen import Listener, Tcp, Unix, open_listeners
 from greeter_trio._proxy import encode_v1
 from greeter_trio._terms import Limits, Terms, WhenFull
-from greeter_trio._tls import server_context
+from greeter_trio._tls import TLSStream, client_context, server_context
 
 from .certificates import Authority
 from .helpers import (
@@ -437,3 +438,47 @@ async def test_terms_can_be_changed_for_those_who_come_later(log: Log) -> None:
         await second.close()
         await first.leave()
         await log.line("is closed", 2)
+
+
+# A server that was stopped
+
+
+@pytest.mark.parametrize("kind", ["TLS", "PROXY header", "both"])
+async def test_a_stopped_server_blames_no_handshake(mock_clock: MockClock, authority: Authority, kind: str) -> None:
+    """Who began its handshake in time goes on with it, though the server notices long afterwards that time is over."""
+    context = None if kind == "PROXY header" else server_context(authority.issue("localhost"), None)
+    header = b"" if kind == "TLS" else b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n"
+    async with serving(ssl_context=context, proxy_protocol=bool(header)) as service:
+        raw = await service.connect()
+        await raw.say(header[:10])
+        await wait_all_tasks_blocked(SETTLED)
+        mock_clock.jump(15)
+        await wait_all_tasks_blocked(SETTLED)
+        await raw.say(header[10:])
+        peer = raw
+        if context:
+            tls = TLSStream(raw.stream, client_context(authority.path), server_side=False, server_hostname="localhost")
+            await tls.do_handshake()
+            peer = Peer(tls)
+        await peer.meet()
+        await peer.leave()
+
+
+async def test_a_handshake_in_pieces_over_a_stopped_server(mock_clock: MockClock, authority: Authority) -> None:
+    """A TLS handshake of which a part was done when the server was stopped is gone on with, and not begun again."""
+    context = server_context(authority.issue("localhost"), None)
+    async with serving(ssl_context=context) as service:
+        raw = await service.connect()
+        tls = TLSStream(raw.stream, client_context(authority.path), server_side=False, server_hostname="localhost")
+        with contextlib.suppress(ssl.SSLWantReadError):
+            tls._tls.do_handshake()
+        hello = tls._outgoing.read()
+        await raw.say(hello[:100])
+        await wait_all_tasks_blocked(SETTLED)
+        mock_clock.jump(15)
+        await wait_all_tasks_blocked(SETTLED)
+        await raw.say(hello[100:])
+        await tls.do_handshake()
+        peer = Peer(tls)
+        await peer.meet()
+        await peer.leave()

@@ -1,5 +1,7 @@
 """What people get to read (`_text.py`)."""
 
+import errno
+import os
 import socket
 import unicodedata
 
@@ -7,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from greeter_trio._text import address, complain, counted, printable
+from greeter_trio._text import address, complain, counted, printable, strerror
 
 BIDI = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 
@@ -118,12 +120,20 @@ def test_addresses(sockname: object, shown: str) -> None:
     assert address(sockname) == shown
 
 
-@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_UNIX])
-def test_addresses_of_real_sockets(family: socket.AddressFamily) -> None:
+def test_addresses_of_real_sockets() -> None:
     """What `getsockname` really returns is shown."""
-    with socket.socket(family) as sock:
-        shown = address(sock.getsockname())
-    assert shown == ("0.0.0.0:0" if family == socket.AF_INET else "unnamed")
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        assert address(sock.getsockname()) == f"127.0.0.1:{sock.getsockname()[1]}"
+    if hasattr(socket, "AF_UNIX"):
+        with socket.socket(socket.AF_UNIX) as sock:
+            assert address(sock.getsockname()) == "unnamed"
+
+
+def test_what_an_errno_means(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What Python itself knows, which it does on Windows, comes before what the system knows."""
+    monkeypatch.setattr(socket, "errorTab", {10061: "Connection refused."}, raising=False)
+    assert strerror(10061) == "Connection refused"
+    assert strerror(errno.ENOENT) == os.strerror(errno.ENOENT)
 
 
 @pytest.mark.parametrize(
