@@ -27,6 +27,7 @@ signals:
   SIGHUP                     with --tls-cert: load the certificate again;
                              otherwise the same as SIGTERM
   SIGUSR1                    write counters to the log
+  SIGBREAK (Ctrl-Break)      on Windows, which lacks the last two: shut down
 
 exit status:
   0    shut down in good order

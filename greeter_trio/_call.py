@@ -14,11 +14,12 @@ from . import _console, _tool
 from ._connect import Call, Facts, NoConversation, Target, welcomed
 from ._errors import ExitStatus
 from ._proxy import encode_v1, encode_v2
-from ._signals import at_first_signal
+from ._signals import at_first_signal, available
 from ._text import complain
 from ._tls import TLSError, client_context
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)  # the terminal is put in order first
+# At these the terminal is put in order first.
+_SIGNALS = available("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGBREAK")
 _ENCODERS = {None: None, "v1": encode_v1, "v2": encode_v2}
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 1.0  # seconds between attempts
 

@@ -7,6 +7,7 @@ import datetime as dt
 import json
 import logging
 import select
+import sys
 from collections import Counter
 from typing import TextIO
 
@@ -38,18 +39,21 @@ class PatientHandler(logging.StreamHandler[TextIO]):
     """Writes a line at once, or not at all: a log that nobody reads must not stop the server.
 
     A pipe or a terminal is asked first whether it takes a line (POLLOUT in poll(2): 4096 bytes at least, for a pipe).
-    What could not be written is counted, and the number is told as soon as it can be.
+    What could not be written is counted, and the number is told as soon as it can be. Where there
+    is no poll (Windows) each line is written, however long that takes.
     """
 
     def __init__(self, stream: TextIO) -> None:
         super().__init__(stream)
         self._dropped = 0
-        self._poll = select.poll()
-        self._poll.register(stream, select.POLLOUT)
+        self._poll = None
+        if sys.platform != "win32" and hasattr(select, "poll"):
+            self._poll = select.poll()
+            self._poll.register(stream, select.POLLOUT)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a line if that does not block."""
-        if not self._poll.poll(0):
+        if self._poll and not self._poll.poll(0):
             self._dropped += 1
             return
         if self._dropped:

@@ -3,11 +3,11 @@
 import argparse
 import contextlib
 import logging
-import resource
 import signal
 import ssl
 import sys
 import time
+from collections.abc import Sequence
 
 import trio
 
@@ -17,11 +17,14 @@ from . import _systemd
 from ._errors import ExitStatus
 from ._listen import Fd, Listener, ListenError, Tcp, adopt, open_listeners, write_port_file
 from ._log import JsonFormatter, PatientHandler, logger
+from ._optional import optional
 from ._server import Service
-from ._signals import at_first_signal
+from ._signals import at_first_signal, available
 from ._terms import Limits, Terms, WhenFull
 from ._text import complain
 from ._tls import TLSError, server_context
+
+_resource = optional("resource")
 
 
 def serve(arguments: argparse.Namespace) -> int:
@@ -43,17 +46,20 @@ def serve(arguments: argparse.Namespace) -> int:
 
 def _allow_descriptors() -> None:
     """Have as many descriptors as the system allows: the usual 1,024 are for programs that use select(2)."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if not _resource:
+        return
+    _, most = _resource.getrlimit(_resource.RLIMIT_NOFILE)
     with contextlib.suppress(OSError, ValueError):  # it is less on some systems, in spite of what they say
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+        _resource.setrlimit(_resource.RLIMIT_NOFILE, (most, most))
 
 
 async def _serve(arguments: argparse.Namespace) -> ExitStatus:
     service = Service(_terms(arguments))
     shutdown = trio.Event()
-    endings = [signal.SIGINT, signal.SIGTERM]
-    if not arguments.tls_cert:  # there is nothing to load again, and it may be that the terminal has gone
-        endings.append(signal.SIGHUP)
+    endings = available("SIGINT", "SIGTERM", "SIGBREAK")
+    orders = available("SIGUSR1")
+    # Without TLS there is nothing to load again, and it may be that the terminal has gone.
+    (orders if arguments.tls_cert else endings).extend(available("SIGHUP"))
 
     def shut_down(_: int) -> None:
         _systemd.notify("STOPPING=1")
@@ -67,7 +73,8 @@ async def _serve(arguments: argparse.Namespace) -> ExitStatus:
             write_port_file(arguments.port_file, listeners)
         async with trio.open_nursery() as nursery:
             await nursery.start(at_first_signal, endings, shut_down, signal.SIG_DFL)
-            await nursery.start(_obey, service, arguments)
+            if orders:
+                await nursery.start(_obey, orders, service, arguments)
             _systemd.notify("READY=1")
             cut = await service.serve(listeners, shutdown)
             nursery.cancel_scope.cancel()
@@ -90,16 +97,16 @@ async def _listen(arguments: argparse.Namespace) -> list[Listener]:
 
 
 async def _obey(
+    orders: Sequence[signal.Signals],
     service: Service,
     arguments: argparse.Namespace,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Do what signals ask for, besides to shut down."""
-    numbers = [signal.SIGUSR1, signal.SIGHUP] if arguments.tls_cert else [signal.SIGUSR1]
-    with trio.open_signal_receiver(*numbers) as signals:
+    with trio.open_signal_receiver(*orders) as signals:
         task_status.started()
         async for number in signals:
-            if number == signal.SIGUSR1:
+            if signal.Signals(number).name == "SIGUSR1":
                 service.counters.log()
             else:
                 _systemd.notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")

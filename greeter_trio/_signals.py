@@ -6,6 +6,11 @@ from collections.abc import Callable, Sequence
 import trio
 
 
+def available(*names: str) -> list[signal.Signals]:
+    """Return the signals with these names; those that this platform does not have are left out."""
+    return [signal.Signals[name] for name in names if hasattr(signal, name)]
+
+
 async def at_first_signal(
     numbers: Sequence[signal.Signals],
     act: Callable[[int], None],
@@ -13,8 +18,8 @@ async def at_first_signal(
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Act at the first of these signals. What a second one does is up to `afterwards`: end the process, or nothing."""
-    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # as nohup wants it
-        numbers = [number for number in numbers if number != signal.SIGHUP]
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        numbers = [number for number in numbers if number != signal.SIGHUP]  # as nohup wants it
     for each in numbers:
         signal.signal(each, afterwards)  # the receiver puts this back
     with trio.open_signal_receiver(*numbers) as signals:

@@ -44,9 +44,10 @@ def notify(state: str) -> None:
     It is help, not duty: nothing is raised, nothing waits, and what cannot be sent at once is dropped.
     """
     where = os.environ.get("NOTIFY_SOCKET")
-    if not where:
+    if not where or not hasattr(socket, "AF_UNIX"):
         return
     if where.startswith("@"):
         where = "\0" + where[1:]  # an abstract socket (unix(7))
     with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
-        sock.sendto(state.encode(errors="replace"), socket.MSG_DONTWAIT, where)
+        sock.setblocking(False)  # noqa: FBT003 - it has no name
+        sock.sendto(state.encode(errors="replace"), where)

@@ -13,7 +13,6 @@ name belongs has one of its own.
 
 import json
 import math
-import os
 import sys
 from collections import deque
 from collections.abc import Iterable, Sequence
@@ -24,6 +23,7 @@ import trio
 
 from greeter_core import ClientEvent, EndReason, Greeted, LocalProtocolError
 
+from . import _stdio
 from ._connect import Call, Facts, NoConversation, milliseconds_since
 from ._errors import ExitStatus
 from ._text import complain, printable
@@ -136,7 +136,7 @@ class _Tool:
         """Ask for the lines of standard input, as many at a time as one read returns."""
         rest = b""
         try:
-            while chunk := await trio.to_thread.run_sync(os.read, 0, _CHUNK, abandon_on_cancel=True):
+            while chunk := await trio.to_thread.run_sync(_stdio.read, _CHUNK, abandon_on_cancel=True):
                 *lines, rest = (rest + chunk).split(b"\n")
                 rest = rest[:_LINE]
                 if not await self._ask_batch([line.removesuffix(b"\r") for line in lines]):
@@ -226,9 +226,8 @@ async def _print_lines(lines: Iterable[str]) -> None:
 
 
 def _write(text: bytes) -> None:
-    """Write to standard output, past `sys.stdout`: a thread that is left behind in there keeps its lock for ever."""
     while text:
-        text = text[os.write(1, text) :]
+        text = text[_stdio.write(text) :]
 
 
 def _cannot_write(exc: OSError) -> str:

@@ -105,7 +105,7 @@ def main() -> None:
     sys.stdout.write(f"{table(figures, sizes)}\n{NOTES}")
     if missing:
         sys.stdout.write(f"\nNot installed, and left out: {', '.join(missing)}.\n")
-    if len(os.sched_getaffinity(0)) == 1:
+    if sys.platform == "linux" and len(os.sched_getaffinity(0)) == 1:
         sys.stdout.write("\nServers and load shared a single CPU: the figures mean nothing.\n")
 
 

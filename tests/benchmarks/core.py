@@ -15,7 +15,7 @@ from .servers import answer
 from .wire import PROMPT, WELCOME, exchange
 from .workloads import Measured
 
-CHUNK_SIZE = 65536  # bytes; what Greeter reads at once
+CHUNK_SIZE = 65536  # bytes
 SINGLES = 5000  # names, each in a chunk of its own
 
 Answer: TypeAlias = Callable[[Sequence[bytes]], tuple[int, list[bytes]]]

@@ -14,9 +14,11 @@ import socket
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from .wire import EXIT_LINE, GOODBYE, HOST, PROMPT, WELCOME, Exchange
+
+_select: Any = select  # only Linux has epoll
 
 PATIENCE = 10.0  # seconds without a single byte from the server
 
@@ -31,13 +33,13 @@ def run(clients: Iterable[Client], at_once: int | None = None) -> None:
     """Run clients to their ends, all of them at the same time or at most `at_once`."""
     coming = iter(clients)
     waiting: dict[int, Client] = {}
-    with select.epoll() as epoll:
+    with _select.epoll() as epoll:
 
         def start(number: int | None) -> None:
             for client in islice(coming, number):
                 sock = next(client)
                 waiting[sock.fileno()] = client
-                epoll.register(sock, select.EPOLLIN)
+                epoll.register(sock, _select.EPOLLIN)
 
         start(at_once)
         give_up = time.monotonic() + PATIENCE

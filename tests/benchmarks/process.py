@@ -77,6 +77,8 @@ class Process:
     def _cpu(self) -> int:
         if self._has_schedstat:
             return sum(ran for ran, _ in self._schedstat())
+        if sys.platform != "linux":
+            raise NotImplementedError
         # In clock ticks, of 10 ms as a rule. The name of the program ends with ")".
         fields = (self._proc / "stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) * 1_000_000_000 // os.sysconf("SC_CLK_TCK")
@@ -126,6 +128,8 @@ def running(*commands: Command) -> Iterator[list[ServerProcess]]:
     Left to the scheduler, server and load would sometimes share a CPU and sometimes not, and the
     same work costs twice as much in one case as in the other.
     """
+    if sys.platform != "linux":
+        raise NotImplementedError
     cpus = os.sched_getaffinity(0)
     popens = []
     try:
@@ -164,6 +168,8 @@ def allow_open_files(wanted: int) -> int:
 
     Return how many connections one process can then have, at most `wanted`.
     """
+    if sys.platform != "linux":
+        raise NotImplementedError
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     unlimited = resource.RLIM_INFINITY
     needed = wanted + SPARE_FILES

@@ -11,11 +11,14 @@ The servers in `frameworks` share its `answer` and its words. In addition they h
 import contextlib
 import select
 import socket
+from typing import Any
 
 from .wire import BANG, GOODBYE, HELLO, HOST, LF, PROMPT, WELCOME
 
+_select: Any = select  # only Linux has epoll
+
 BACKLOG = 1024  # connections
-CHUNK_SIZE = 65536  # bytes; what Greeter reads at once, too
+CHUNK_SIZE = 65536  # bytes
 IDLE_TIMEOUT = 300.0  # seconds, Greeter's default; the epoll loop has none
 
 _ANSWER_END = BANG + PROMPT
@@ -39,9 +42,9 @@ def answer(data: bytes) -> tuple[bytes, bytes, bool]:
 def serve_epoll() -> None:
     """Greet whoever connects, until a signal ends the process."""
     clients: dict[int, _Client] = {}
-    with socket.create_server((HOST, 0), backlog=BACKLOG) as listener, select.epoll() as epoll:
+    with socket.create_server((HOST, 0), backlog=BACKLOG) as listener, _select.epoll() as epoll:
         listener.settimeout(0)
-        epoll.register(listener, select.EPOLLIN)
+        epoll.register(listener, _select.EPOLLIN)
         while True:
             for fd, _ in epoll.poll():
                 client = clients.get(fd)
@@ -58,10 +61,10 @@ class _Client:
 
     __slots__ = ("_epoll", "_over", "_sock", "_tail", "_unsent")
 
-    def __init__(self, sock: socket.socket, epoll: "select.epoll") -> None:
+    def __init__(self, sock: socket.socket, epoll: Any) -> None:  # noqa: ANN401 - only on Linux
         sock.settimeout(0)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        epoll.register(sock, select.EPOLLIN)
+        epoll.register(sock, _select.EPOLLIN)
         self._sock = sock
         self._epoll = epoll
         self._tail = b""
@@ -75,7 +78,7 @@ class _Client:
             if self._unsent:  # nothing is read until it is sent
                 self._send(self._unsent)
                 if not self._unsent:
-                    self._epoll.modify(self._sock, select.EPOLLIN)
+                    self._epoll.modify(self._sock, _select.EPOLLIN)
                 return True
             data = self._sock.recv(CHUNK_SIZE)
             if data and not self._over:
@@ -97,7 +100,7 @@ class _Client:
         except BlockingIOError:
             self._unsent = data
         if self._unsent:
-            self._epoll.modify(self._sock, select.EPOLLOUT)
+            self._epoll.modify(self._sock, _select.EPOLLOUT)
         elif self._over:
             self._sock.shutdown(socket.SHUT_WR)
 

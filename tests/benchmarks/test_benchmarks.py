@@ -2,13 +2,17 @@
 
 import contextlib
 import os
-import resource
 import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+
+if sys.platform != "linux":
+    pytest.skip("reads /proc and uses epoll", allow_module_level=True)
+
+import resource
 
 from . import __main__ as main
 from . import load
@@ -50,8 +54,6 @@ listener = socket.create_server(("127.0.0.1", 0))
 while True:
     listener.accept()[0].sendall(b"the other one")
 """
-
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc and uses epoll")
 
 
 def skip_unless_installed(name: str) -> None:

@@ -5,12 +5,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.cli.helpers import serving
-
 
 @pytest.fixture(scope="package")
 def port() -> Iterator[int]:
     """Return the port of a server with default options, the same one for all tests."""
+    from tests.cli.helpers import serving  # noqa: PLC0415 - where there is no POSIX, it skips
+
     with serving() as server:
         yield server.port
 
@@ -18,7 +18,10 @@ def port() -> Iterator[int]:
 @pytest.fixture(scope="package", autouse=True)
 def _usual_signals() -> Iterator[None]:
     """Have processes started with usual signals, even if these tests run in the background or under nohup."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)}
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if hasattr(signal, "SIGHUP"):
+        numbers.append(signal.SIGHUP)
+    before = {number: signal.getsignal(number) for number in numbers}
     for number, action in before.items():
         if action is signal.SIG_IGN:
             signal.signal(number, signal.SIG_DFL)

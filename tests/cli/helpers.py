@@ -13,11 +13,15 @@ import socket
 import struct
 import subprocess
 import sys
-import termios
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Self, TypeAlias
+
+import pytest
+
+pty = pytest.importorskip("pty", reason="these tests use signals, terminals and a shell")
+termios = pytest.importorskip("termios")
 
 ROOT = Path(__file__).parents[2]
 COMMAND = (sys.executable, "-m", "greeter_trio")
@@ -302,6 +306,7 @@ def connected(port: int, host: str = HOST) -> Peer:
 
 def connected_to_file(path: str) -> Peer:
     """Connect to a server's Unix socket."""
+    assert hasattr(socket, "AF_UNIX")
     sock = socket.socket(socket.AF_UNIX)
     sock.settimeout(PATIENCE)
     sock.connect(path)
@@ -367,7 +372,7 @@ def started_on_terminal(
     *arguments: str, stdout: Stdio = None, stderr: Stdio = None, env: dict[str, str] | None = None
 ) -> Iterator[tuple["subprocess.Popen[bytes]", IO[bytes]]]:
     """Start the command on a pseudo-terminal, or with some of its output elsewhere; yield the terminal's other end."""
-    master, slave = os.openpty()
+    master, slave = pty.openpty()
     with os.fdopen(master, "rb+", buffering=0) as keyboard, os.fdopen(slave, "rb+", buffering=0) as line:
         termios.tcsetwinsize(line, (24, 80))
         command = (sys.executable, "-S", "-c", _TAKE_TERMINAL, *COMMAND, *arguments)

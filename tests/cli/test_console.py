@@ -6,6 +6,7 @@ Wherever one of these tests sees the client end, it also sees that the terminal'
 import os
 import select
 import signal
+import sys
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
@@ -34,6 +35,9 @@ from tests.cli.helpers import (
     serving,
     started_on_terminal,
 )
+
+if sys.platform == "win32":
+    pytest.skip("these tests use pseudo-terminals", allow_module_level=True)
 
 ENTER, BACKSPACE, LEFT, CTRL_C, CTRL_D, CTRL_U = "\r", "\x7f", "\x1b[D", "\x03", "\x04", "\x15"
 

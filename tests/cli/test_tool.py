@@ -6,6 +6,7 @@ import select
 import signal
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -38,6 +39,9 @@ from tests.cli.helpers import (
     scripted,
     started,
 )
+
+if sys.platform == "win32":
+    pytest.skip("these tests use signals and a shell", allow_module_level=True)
 
 Talk: TypeAlias = "tuple[subprocess.Popen[bytes], IO[bytes], IO[bytes], IO[bytes]]"
 
@@ -609,6 +613,8 @@ def test_signal_while_it_waits_for_the_server(number: int, status: int) -> None:
 @pytest.mark.parametrize("numbers", [(signal.SIGINT, signal.SIGTERM), (signal.SIGHUP, signal.SIGINT)])
 def test_two_signals_at_once(port: int, numbers: tuple[signal.Signals, ...]) -> None:
     """Two signals that come together end the tool by one or the other, without a word."""
+    if sys.platform == "darwin":
+        pytest.skip("Python has no waitid there before 3.13")
     with talking(port) as (process, names, output, complaints):
         names.write(b"Ada\n")
         assert output.readline() == hello("Ada")

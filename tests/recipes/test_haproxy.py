@@ -4,6 +4,7 @@ import contextlib
 import shutil
 import signal
 import socket
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,9 @@ from tests.cli.helpers import GOODBYE, HOST, PATIENCE, PROMPT, free_port, hello,
 from tests.readme import code_blocks
 
 from .helpers import adapted, balancing, clients, visit, visitors, wait_until, where
+
+if sys.platform == "win32":
+    pytest.skip("these tests use signals", allow_module_level=True)
 
 pytestmark = pytest.mark.skipif(not shutil.which("haproxy"), reason="there is no haproxy on PATH")
 

@@ -4,6 +4,7 @@ import contextlib
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -26,6 +27,9 @@ from tests.cli.helpers import (
 )
 
 from .helpers import adapted, balancing, clients, visit, visitors, where
+
+if sys.platform == "win32":
+    pytest.skip("these tests use signals", allow_module_level=True)
 
 pytestmark = pytest.mark.skipif(not shutil.which("nginx"), reason="there is no nginx on PATH")
 

@@ -16,6 +16,9 @@ from tests.trio.certificates import Authority
 
 from .helpers import FOLDER, adapted
 
+if sys.platform != "linux":
+    pytest.skip("systemd needs Linux", allow_module_level=True)
+
 PYTHON = "/opt/greeter/bin/python"
 
 

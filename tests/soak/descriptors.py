@@ -3,6 +3,7 @@
 import contextlib
 import resource
 import select
+import sys
 import time
 from collections.abc import Iterator
 
@@ -20,6 +21,8 @@ DELAY = 0.5  # seconds
 
 def descriptors(sizes: Sizes, command: Command) -> Iterator[Finding]:
     """Let a server have few descriptors, and more clients: it waits for better times, with patience."""
+    if sys.platform != "linux":
+        raise NotImplementedError
     with serving(command) as server:
         with Chat(server.port, 10, 0.05) as chat, contextlib.ExitStack() as stack:
             limit = server.descriptors() + sizes.places

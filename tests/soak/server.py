@@ -26,6 +26,8 @@ class Server(ServerProcess):
 
     def send_signal(self, number: signal.Signals) -> None:
         """Send a signal. When SIGSTOP is sent, wait until the process stands still."""
+        if sys.platform != "linux":
+            raise NotImplementedError
         self._popen.send_signal(number)
         if number == signal.SIGSTOP:
             os.waitid(os.P_PID, self.pid, os.WSTOPPED)
@@ -46,6 +48,8 @@ class Server(ServerProcess):
 
     def logged(self, words: str) -> int:
         """Return how many lines of the log have these words."""
+        if sys.platform != "linux":
+            raise NotImplementedError
         return sum(words.encode() in line for line in os.pread(self._log.fileno(), 1 << 30, 0).splitlines())
 
     def farewell(self) -> Iterator[Finding]:

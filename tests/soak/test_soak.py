@@ -4,6 +4,9 @@ import sys
 
 import pytest
 
+if sys.platform != "linux":
+    pytest.skip("reads /proc and uses epoll", allow_module_level=True)
+
 from .__main__ import SCENARIOS, findings, line
 from .finding import Finding, Sizes, at_most, exactly, none_of, note
 
@@ -44,10 +47,7 @@ FAULTS = {
 }
 """For each scenario what is wrong with the server, if that is not the plain epoll server, and what must not hold."""
 
-on_linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc and uses epoll")
 
-
-@on_linux
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_bad_server_is_found_out(name: str) -> None:
     """Each scenario finds what is wrong with a server that does badly in it."""
