@@ -1,101 +1,70 @@
-"""The core serves under asyncio what it serves under Trio."""
+"""What only the asyncio adapter of INTEGRATING.md has: shutting down, TLS."""
 
-import asyncio
-from collections.abc import Awaitable, Callable
+import socket
+import ssl
 
-from greeter_core import ServerConfig
-from tests.frameworks.asyncio_adapter import GreeterProtocol
+import pytest
+import trustme
 
-PROMPT = b"What's your name?"
+from greeter_core import EndReason, Framing, ServerConfig
 
+from .helpers import GOODBYE, PATIENCE, PROMPT, WELCOME, AsyncioServer, dialogue, hello, receive_all, serving
 
-def with_server(
-    client: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
-    config: ServerConfig,
-    protocol: type[GreeterProtocol] = GreeterProtocol,
-) -> None:
-    """Run a client against a server of its own, 20 seconds at the most."""
-    mishaps: list[dict[str, object]] = []
-
-    async def main() -> None:
-        loop = asyncio.get_running_loop()
-        loop.set_exception_handler(lambda _, context: mishaps.append(context))
-        server = await loop.create_server(lambda: protocol(config), "127.0.0.1", 0)
-        async with server, asyncio.timeout(20):
-            reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
-            await client(reader, writer)
-            writer.close()
-            await writer.wait_closed()
-
-    asyncio.run(main())
-    assert mishaps == []
+LINES = ServerConfig(framing=Framing.LINES)
 
 
-def test_lines() -> None:
-    """Pipelined lines are answered at once, and exit ends the conversation with a half-close."""
+def test_shutdown() -> None:
+    """What has arrived is answered first: names that come in one piece with the shutdown are not lost."""
+    names = [b"%d" % number for number in range(10_000)]  # more than one read
+    with serving(AsyncioServer, LINES) as server:
+        client = server.connect()
+        assert client.recv(1024).startswith(WELCOME)
 
-    async def client(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(b"Ada\nGrace\nexit\n")
-        said = await reader.read()
-        assert said == b"Welcome!\n" + PROMPT + b"Hello Ada!\n" + PROMPT + b"Hello Grace!\n" + PROMPT + b"Goodbye!\n"
+        def be_busy() -> None:
+            client.sendall(b"\n".join(names) + b"\n")
+            server.protocols[0].shut_down()
 
-    with_server(client, ServerConfig())
-
-
-def test_original_client() -> None:
-    """A client that knows no lines and takes every read for one word finds one word in each."""
-
-    async def client(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        assert await reader.read(1024) == b"Welcome!\n"
-        assert await reader.read(1024) == PROMPT
-        for name in (b"Ada", b"Grace"):
-            writer.write(name)
-            assert await reader.read(1024) == b"Hello " + name + b"!\n"
-            assert await reader.read(1024) == PROMPT
-        writer.write(b"exit")
-        assert await reader.read(1024) == b"Goodbye!\n"
-
-    with_server(client, ServerConfig(pace=0.1))
+        server.loop.call_soon_threadsafe(be_busy)
+        said = receive_all(client)
+        assert said.endswith(b"".join(PROMPT + hello(name) for name in names[-100:]) + PROMPT + GOODBYE)
+        client.close()
+        assert server.ending() is EndReason.SHUTDOWN
 
 
-def test_half_close() -> None:
-    """After the end of its stream a client still gets its last answer, and then the end of the server's."""
-
-    async def client(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(b"Ada\nBob")
-        writer.write_eof()
-        assert (await reader.read()).endswith(b"Hello Bob!\n")
-
-    with_server(client, ServerConfig())
-
-
-def test_idle() -> None:
-    """The core's idle timer ends the conversation of a client that says nothing."""
-
-    async def client(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:  # noqa: ARG001 - it is silent
-        assert (await reader.read()).endswith(b"Sorry, no name came in time.\n")
-
-    with_server(client, ServerConfig(idle_timeout=0.1, linger=0.1))
+def test_shutdown_while_a_send_is_blocked() -> None:
+    """It waits for the send."""
+    with serving(AsyncioServer, LINES, send_buffer=4096) as server:
+        client = server.connect(receive_buffer=4096)
+        client.sendall(b"Ada\n" * 4096)
+        assert client.recv(len(WELCOME)) == WELCOME
+        while not server.protocols[0]._sending:
+            pass
+        server.loop.call_soon_threadsafe(server.protocols[0].shut_down)
+        assert WELCOME + receive_all(client) == dialogue(*[b"Ada"] * 4096)
 
 
-def test_peer_that_does_not_read() -> None:
-    """While a client does not read, the server takes no more names from it; when it reads, all are answered."""
-    names = [b"%d" % number for number in range(600_000)]
-    unsent: list[int] = []
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    """Return a CA."""
+    return trustme.CA(key_type=trustme.KeyType.ECDSA)
 
-    class Watched(GreeterProtocol):
-        def data_received(self, data: bytes) -> None:
-            super().data_received(data)
-            unsent.append(self._transport.get_write_buffer_size())
 
-    async def client(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(b"\n".join(names) + b"\nexit\n")
-        for _ in range(1000):  # more than enough turns of the loop for the server to read everything, if it would
-            await asyncio.sleep(0)
-        assert max(unsent) < 17 * 2**18 + 2**17, "one arrival of at most 256 KiB, above the transport's own 64 KiB"
-        said = await reader.read()
-        assert said == b"Welcome!\n" + b"".join(PROMPT + b"Hello " + name + b"!\n" for name in names) + (
-            PROMPT + b"Goodbye!\n"
-        )
-
-    with_server(client, ServerConfig(linger=20), Watched)
+@pytest.mark.parametrize("words", [b"Ada\nexit\n", b"Ada\n"], ids=["exit", "end of stream"])
+def test_tls(authority: trustme.CA, words: bytes) -> None:
+    """There is no half-close: the server closes instead, after its last word."""
+    ours, theirs = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.create_default_context()
+    authority.issue_cert("localhost").configure_cert(ours)
+    authority.configure_trust(theirs)
+    with serving(AsyncioServer, LINES, ssl_context=ours) as server:
+        client = theirs.wrap_socket(server.connect(), server_hostname="localhost")
+        with client:
+            client.settimeout(PATIENCE)
+            client.sendall(words)
+            if words.endswith(b"exit\n"):
+                assert receive_all(client) == dialogue(b"Ada")
+            else:
+                said = dialogue(b"Ada")[: -len(GOODBYE)]
+                while said:
+                    said = said.removeprefix(client.recv(len(said)))
+                client.unwrap().shutdown(socket.SHUT_WR)
+        assert server.ending() is (EndReason.EXIT if words.endswith(b"exit\n") else EndReason.EOF)
