@@ -3,7 +3,6 @@
 import doctest
 import json
 import os
-import pty
 import re
 import select
 import subprocess
@@ -16,6 +15,8 @@ import pytest
 from greeter_trio._cli import main
 from greeter_trio._errors import ExitStatus
 from tests.readme import README, ROOT, code_blocks
+
+pty = pytest.importorskip("pty", reason="these tests use terminals and a shell")
 
 SECONDS = 20.0  # patience with a process
 
