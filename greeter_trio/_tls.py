@@ -12,7 +12,7 @@ from pathlib import Path
 import trio
 
 from ._tls_words import explain, reason, words
-from ._transport import transport_over
+from ._transport import SteppedStream, transport_over
 
 _RECORD = 16384  # bytes: the most that one TLS record carries; OpenSSL's buffers never hold much more
 _FIRST_BYTES = (b"\x15", b"\x16")  # alert and handshake: the only records that a peer can begin with
@@ -114,7 +114,7 @@ def _diagnose(path: str, label: str, what: str) -> None:
 # The stream
 
 
-class TLSStream(trio.abc.HalfCloseableStream):
+class TLSStream(trio.abc.HalfCloseableStream, SteppedStream):
     """TLS over a stream, that can be half-closed.
 
     `context` is from one of `server_context` or `client_context`; a client gives the name or address that the server's

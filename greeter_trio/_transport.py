@@ -14,8 +14,7 @@ import socket
 import struct
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable
-from typing import Protocol, TypeAlias
+from typing import Protocol
 
 import trio
 
@@ -156,21 +155,28 @@ class SocketTransport(Transport):
         self._watch.close()
 
 
-_SendSome: TypeAlias = Callable[[bytes | memoryview], Awaitable[int]]
+class SteppedStream(trio.abc.Stream):
+    """A Trio stream that can also send in steps."""
+
+    @abstractmethod
+    async def send_some(self, data: bytes | memoryview) -> int:
+        """Send a part of it, however long that takes; return how many bytes that was.
+
+        After a cancellation call it again with the same data, if there is more to send, or with more behind that.
+        """
 
 
 class StreamTransport(Transport):
     """Any Trio stream: TLS, memory, a stream of the caller's own making.
 
-    A Trio stream has no way to send a part: `send_some` that was cancelled breaks this transport, unless the stream
-    has a `send_some` of its own, which can be called again, as `TLSStream` has.
+    Most have no way to send a part: `send_some` that was cancelled breaks this transport, unless it is a
+    `SteppedStream`.
     """
 
-    __slots__ = ("_broken", "_half_sent", "_send_some", "_stream")
+    __slots__ = ("_broken", "_half_sent", "_stream")
 
     def __init__(self, stream: trio.abc.Stream) -> None:
         self._stream = stream
-        self._send_some: _SendSome = getattr(stream, "send_some", self._send_all)
         self._half_sent = False
         self._broken: trio.BrokenResourceError | None = None  # found behind bytes that had arrived
 
@@ -230,7 +236,9 @@ class StreamTransport(Transport):
 
     async def send_some(self, data: bytes | memoryview) -> int:
         try:
-            return await self._send_some(data)
+            if isinstance(self._stream, SteppedStream):
+                return await self._stream.send_some(data)
+            return await self._send_all(data)
         except _BROKEN as exc:
             raise _broken(exc) from exc
 
