@@ -87,7 +87,7 @@ class ServerConnection(Connection[ServerState, ServerEvent]):
                 self._answer_lines(names)
             else:
                 self._answer(names)
-        if framer.tail and framer.tail_is_too_long:
+        if framer.tail and framer.tail_is_too_long:  # to ask first saves 4 % of a name that comes alone
             self._refuse_long_name()
 
     def _follow_framing(self) -> None:
@@ -117,7 +117,7 @@ class ServerConnection(Connection[ServerState, ServerEvent]):
                     self._timers.start(_IDLE, deadline + self._config.idle_timeout)
             case Timer.IDLE:
                 self._refuse(Input.IDLE, Refusal.IDLE, "no name came in time")
-            case _:
+            case _:  # LIFETIME
                 self._say_goodbye(Input.LIFETIME)
 
     # What is answered
@@ -139,7 +139,8 @@ class ServerConnection(Connection[ServerState, ServerEvent]):
     def _answer_lines(self, lines: bytes) -> None:
         """Do what `_answer` does, for several lines in a few steps, and with one event.
 
-        A hundred names that come together take a fifteenth of the time that way.
+        The framing is LINES, so no PROMPT is owed from before. A hundred names that come together take
+        a fifteenth of the time that way.
         """
         block, last = self._framer.cut(lines)
         names = block[:-1]
@@ -204,7 +205,7 @@ class ServerConnection(Connection[ServerState, ServerEvent]):
 
     def _owe_prompt(self) -> None:
         if self._peer_eof:
-            return  # S7.1: nobody is left to be asked
+            return  # S7.1: there is no client left to ask
         if self._framer.framing is _LINES:
             self._output.append(PROMPT)
         else:

@@ -100,7 +100,10 @@ async def connect(target: Target) -> Link:
 
 
 async def connect_within(target: Target, patience: float) -> Link:
-    """Do the same within so many seconds; raises `trio.TooSlowError`, too."""
+    """Connect to a server within `patience` seconds, and raise `trio.TooSlowError` otherwise.
+
+    A process that notices that time late was stopped, and tries once more. Raises what `connect` raises, too.
+    """
     while True:
         with trio.move_on_after(patience) as scope:
             return await connect(target)

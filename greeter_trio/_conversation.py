@@ -193,7 +193,7 @@ class Conversation:
             case Refused(message=message):
                 self._why = f'the server said "{printable(message)}"'
             case ConversationEnded(EndReason.CONNECTION_LOST as reason):
-                if self._driver and self._driver.failure:  # otherwise a send was cancelled from outside
+                if self._driver and self._driver.failure:  # otherwise it was cut off
                     self._end(reason.name.lower(), f"the connection was lost ({self._driver.failure})")
             case ConversationEnded(reason):
                 self._end(reason.name.lower(), _WHY.get(reason, self._why))

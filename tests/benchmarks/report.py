@@ -39,7 +39,7 @@ TITLES: Final = {
     "pipelined": "pipelined, {clients} clients, {names:,} names at a time: µs of CPU per greeting",
     "churn": "churn, connect - one name - exit: µs of CPU per conversation",
     "idle": "idle, {connections:,} connections: KiB of memory per connection",
-    "core": "the core alone, chunks of 64 KiB: ns of CPU per name",
+    "core": "the core alone, chunks of 16 KiB: ns of CPU per name",
     "core-singly": "the core alone, one name an arrival: µs of CPU per name",
 }
 AIMS: Final[Mapping[str, Sequence[Aim]]] = {

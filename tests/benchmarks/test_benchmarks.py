@@ -306,7 +306,7 @@ def test_table() -> None:
         "  greeter          5.50  (5.50 - 5.50)        22.0  (22.0 - 22.0)",
         "  aim: greeter <= 5.5              reached: 5.50",
         "",
-        "the core alone, chunks of 64 KiB: ns of CPU per name (waited: 0%)",
+        "the core alone, chunks of 16 KiB: ns of CPU per name (waited: 0%)",
         "  loop            100.0  (100.0 - 100.0)      1.00  (1.00 - 1.00)",
         "  core             51.0  (51.0 - 51.0)       0.510  (0.510 - 0.510)",
         "  aim: core <= 0.5 x loop          missed: 0.510",

@@ -1,8 +1,11 @@
 """Waiting until sockets can be read (`_readiness.py`), at the level of one task for each socket."""
 
 import contextlib
+import errno
 import gc
+import os
 import socket
+import struct
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from types import SimpleNamespace
@@ -17,6 +20,7 @@ from greeter_trio._transport import SIZE, SocketTransport
 
 from .helpers import (
     NO_LINGER,
+    PATIENCE,
     gathered,
     hosting,
     lines_service,
@@ -222,6 +226,23 @@ async def test_urgent_data_does_not_stall_the_stream(opened: Open, *, inline: bo
                     heard += await it.transport.receive()
                 assert heard == expected
             assert await it.transport.receive_arrived() is None
+
+
+@readinesses
+async def test_a_message_with_descriptors_does_not_stall_the_stream(opened: Open) -> None:
+    """A read from a Unix socket ends at it, and what is behind it is received all the same."""
+    if sys.platform == "win32":
+        pytest.skip("descriptors cannot be passed")
+    async with opened() as readiness:
+        with line(readiness, "Unix") as it:
+            descriptor = struct.pack("i", it.sock.fileno())
+            await it.other.sendmsg([b"Ada\n"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptor)])
+            await it.say(b"Bob\n")
+            received = b""
+            with trio.fail_after(PATIENCE):
+                while len(received) < 8:
+                    received += await it.transport.receive()
+            assert received == b"Ada\nBob\n"
 
 
 @readinesses
@@ -521,3 +542,16 @@ async def test_a_server_has_one_epoll_for_all() -> None:
             await peer.leave()
         await wait_all_tasks_blocked()
         assert service._readiness._watches == {}
+
+
+async def test_a_socket_that_cannot_be_registered_is_watched_plainly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the system's limit is reached (max_user_watches in epoll(7)) a socket is served nevertheless."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    async with open_readiness() as readiness:
+        monkeypatch.setattr(EdgeReadiness, "add", refuse)
+        with line(readiness) as it:
+            await it.say(b"Ada")
+            assert await it.transport.receive() == b"Ada"

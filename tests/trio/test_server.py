@@ -864,6 +864,18 @@ async def _call(listener: trio.SocketListener) -> Peer:
     return Peer(trio.SocketStream(trio.socket.from_stdlib_socket(sock)))
 
 
+async def test_no_listener_at_all() -> None:
+    """To serve nobody, for ever and without a word, can only be a mistake."""
+    with pytest.raises(ValueError, match="listeners must be one or more"):
+        await serve_greeter(listeners=[])
+
+
+async def test_a_port_that_cannot_be() -> None:
+    """A number that is no port is told as any other place where the server cannot listen."""
+    with pytest.raises(OSError, match=r"cannot listen on 127\.0\.0\.1:70000: .*port must be 0-65535"):
+        await serve_greeter("127.0.0.1", 70_000)
+
+
 async def test_a_listener_of_the_callers_own_that_is_closed() -> None:
     """If one of the listeners is closed nothing is served, and the others are left as they were."""
     (good,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
