@@ -2,9 +2,9 @@
 
 from ._client import Greeter, open_greeter
 from ._drive import Driver, drive
-from ._errors import ConversationFailed
+from ._failures import ConversationFailed
 from ._server import serve_greeter
-from ._terms import Limits, WhenFull
+from ._service.limits import Limits, WhenFull
 
 __all__ = [
     "ConversationFailed",

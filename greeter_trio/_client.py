@@ -21,10 +21,10 @@ from greeter_core import (
     NameRequested,
 )
 
-from ._connect import Target, connect_within
 from ._drive import Driver
-from ._errors import ConversationFailed, Ending
-from ._tls import HandshakeFailed
+from ._failures import ConversationFailed, Ending
+from ._net.connecting import Target, connect_within
+from ._net.tls import HandshakeFailed
 
 
 @contextlib.asynccontextmanager

@@ -33,8 +33,8 @@ import trio
 
 from greeter_core import Connection
 
-from ._patience import is_late
-from ._transport import Transport, transport_over
+from ._net.patience import is_late
+from ._net.transport import Transport, transport_over
 
 SEND_TIMEOUT = 30.0  # seconds for each slice
 BROKEN = (trio.BrokenResourceError, trio.ClosedResourceError)

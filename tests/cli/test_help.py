@@ -7,7 +7,7 @@ import re
 import pytest
 
 from greeter_core import __version__
-from greeter_trio._errors import ExitStatus
+from greeter_trio._failures import ExitStatus
 from tests.cli.helpers import COMMAND, PATIENCE, environment, in_shell, run, started
 
 COMMANDS = pytest.mark.parametrize("command", ["serve", "client"])

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 import pytest
 
-from greeter_trio import _arguments
+from greeter_trio._cli import options as _arguments
 from tests.cli.helpers import PATIENCE, environment, run, serving
 
 from .helpers import FOLDER

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from greeter_trio import _arguments
+from greeter_trio._cli import options as _arguments
 from tests.cli.helpers import HOST, PATIENCE, Output, free_port, run_client, started
 from tests.trio.certificates import Authority
 

@@ -51,8 +51,8 @@ def hide() -> None:
 async def converse(certificate: str, authority: str) -> None:
     """Have names greeted over TCP and over TLS, and ask for what there is not; print it all."""
     from greeter_trio import open_greeter, serve_greeter  # noqa: PLC0415 - there is another one now
-    from greeter_trio._listen import Fd, Unix, open_listeners  # noqa: PLC0415
-    from greeter_trio._tls import client_context, server_context  # noqa: PLC0415
+    from greeter_trio._net.listeners import Fd, Unix, open_listeners  # noqa: PLC0415
+    from greeter_trio._net.tls import client_context, server_context  # noqa: PLC0415
 
     tls = server_context(certificate, None), client_context(authority)
     for ours, theirs in ((None, None), tls):

@@ -32,10 +32,10 @@ from greeter_core import (
     ServerEvent,
 )
 from greeter_trio import _server, serve_greeter
-from greeter_trio._listen import Listener, Tcp, open_listeners
-from greeter_trio._log import logger
-from greeter_trio._terms import Limits, Terms
-from greeter_trio._tls import TLSStream, client_context, server_context
+from greeter_trio._net.listeners import Listener, Tcp, open_listeners
+from greeter_trio._net.tls import TLSStream, client_context, server_context
+from greeter_trio._service.limits import Limits, Terms
+from greeter_trio._service.log import logger
 
 from .certificates import Authority
 

@@ -15,8 +15,8 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from greeter_trio import serve_greeter
-from greeter_trio._accept import Acceptor, Troubles
-from greeter_trio._listen import Listener, adopt
+from greeter_trio._net.accepting import Acceptor, Troubles
+from greeter_trio._net.listeners import Listener, adopt
 
 from .helpers import LINES, NO_LINGER, Log, hosting, lines_service, nothing_left_open, serving
 

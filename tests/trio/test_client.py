@@ -14,7 +14,7 @@ from trio.testing import MockClock, memory_stream_pair, wait_all_tasks_blocked
 
 from greeter_core import ClientConfig, EndReason, Framing, LocalProtocolError, ServerConfig, ServerConnection
 from greeter_trio import ConversationFailed, Greeter, drive, open_greeter
-from greeter_trio._tls import TLSStream, client_context, server_context
+from greeter_trio._net.tls import TLSStream, client_context, server_context
 
 from .certificates import Authority
 from .helpers import (

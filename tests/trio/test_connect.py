@@ -13,11 +13,11 @@ import trio
 from trio.testing import MockClock
 
 from greeter_core import ClientConfig, Welcomed
-from greeter_trio._call import keep_calling
-from greeter_trio._connect import Call, Facts, NoConversation, Target, connect, welcomed
-from greeter_trio._errors import ExitStatus
-from greeter_trio._proxy import encode_v1, encode_v2
-from greeter_trio._tls import TLSStream, client_context, server_context
+from greeter_trio._cli.client import keep_calling
+from greeter_trio._failures import ExitStatus
+from greeter_trio._net.connecting import Call, Facts, NoConversation, Target, connect, welcomed
+from greeter_trio._net.proxy import encode_v1, encode_v2
+from greeter_trio._net.tls import TLSStream, client_context, server_context
 
 from .certificates import Authority
 from .helpers import GOODBYE, PROMPT, SETTLED, WELCOME, Peer, nothing_left_open, scripted

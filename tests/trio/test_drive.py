@@ -38,10 +38,11 @@ from greeter_core import (
     ServerState,
     Welcomed,
 )
-from greeter_trio import _patience, drive
+from greeter_trio import drive
 from greeter_trio._drive import SEND_TIMEOUT, Driver
-from greeter_trio._readiness import open_readiness
-from greeter_trio._transport import SIZE, SocketTransport, StreamTransport, Transport, transport_over
+from greeter_trio._net import patience as _patience
+from greeter_trio._net.readiness import open_readiness
+from greeter_trio._net.transport import SIZE, SocketTransport, StreamTransport, Transport, transport_over
 
 from .certificates import Authority
 from .helpers import (

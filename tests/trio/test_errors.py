@@ -6,7 +6,7 @@ import pytest
 
 from greeter_core import ClientEvent, ConversationEnded, EndReason, Greeted, ProtocolViolated, SorryReceived, Welcomed
 from greeter_trio import ConversationFailed
-from greeter_trio._errors import Ending, ExitStatus
+from greeter_trio._failures import Ending, ExitStatus
 
 
 def test_while_it_goes_on_there_is_no_reason() -> None:

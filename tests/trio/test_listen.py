@@ -24,7 +24,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from greeter_trio._listen import (
+from greeter_trio._net.listeners import (
     Endpoint,
     Fd,
     Listener,
@@ -736,7 +736,7 @@ async def test_a_server_that_was_killed(path: str) -> None:
     """After SIGKILL the file of the socket is still there, and the next server listens at once."""
     script = f"""
 import signal, trio
-from greeter_trio._listen import Unix, open_listeners
+from greeter_trio._net.listeners import Unix, open_listeners
 async def main():
     listeners = await open_listeners([Unix({path!r})])
     print("listening", flush=True)

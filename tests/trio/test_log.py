@@ -17,12 +17,12 @@ import trio
 from trio.testing import MockClock
 
 from greeter_core import Framing, ServerConfig, ServerConnection
-from greeter_trio._conversation import Conversation
-from greeter_trio._log import Counters, JsonFormatter, PatientHandler, logger
-from greeter_trio._proxy import encode_v1, encode_v2
+from greeter_trio._net.proxy import encode_v1, encode_v2
+from greeter_trio._net.tls import HandshakeFailed, server_context
 from greeter_trio._server import Service
-from greeter_trio._terms import Limits, Terms
-from greeter_trio._tls import HandshakeFailed, server_context
+from greeter_trio._service.limits import Limits, Terms
+from greeter_trio._service.log import Counters, JsonFormatter, PatientHandler, logger
+from greeter_trio._service.session import Conversation
 
 from .certificates import Authority
 from .helpers import (

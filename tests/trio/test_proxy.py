@@ -13,7 +13,7 @@ import trio.testing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from greeter_trio._proxy import Address, ProxyError, encode_v1, encode_v2, parse_header, receive_header
+from greeter_trio._net.proxy import Address, ProxyError, encode_v1, encode_v2, parse_header, receive_header
 
 from .helpers import Peer, tcp_pair, unix_pair
 

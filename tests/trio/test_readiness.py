@@ -14,9 +14,9 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from greeter_trio import _readiness
-from greeter_trio._readiness import EdgeReadiness, Readiness, Watch, open_readiness
-from greeter_trio._transport import SIZE, SocketTransport
+from greeter_trio._net import readiness as _readiness
+from greeter_trio._net.readiness import EdgeReadiness, Readiness, Watch, open_readiness
+from greeter_trio._net.transport import SIZE, SocketTransport
 
 from .helpers import (
     NO_LINGER,

@@ -24,10 +24,10 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from greeter_core import Framing, ServerConfig, ServerConnection
 from greeter_trio import _server, serve_greeter
 from greeter_trio._drive import BROKEN
-from greeter_trio._listen import adopt
-from greeter_trio._proxy import encode_v1
-from greeter_trio._terms import Limits, Terms, WhenFull
-from greeter_trio._tls import HandshakeFailed, TLSStream, server_context
+from greeter_trio._net.listeners import adopt
+from greeter_trio._net.proxy import encode_v1
+from greeter_trio._net.tls import HandshakeFailed, TLSStream, server_context
+from greeter_trio._service.limits import Limits, Terms, WhenFull
 
 from .certificates import Authority
 from .helpers import (

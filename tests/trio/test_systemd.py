@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from greeter_trio._listen import ListenError, adopt
-from greeter_trio._systemd import activated, notify
+from greeter_trio._cli.systemd import activated, notify
+from greeter_trio._net.listeners import ListenError, adopt
 
 from .helpers import PATIENCE, nothing_left_open, open_descriptors
 
@@ -105,7 +105,7 @@ def test_a_process_that_is_activated() -> None:
     """A process that systemd has started finds its socket at descriptor 3, once."""
     script = """
 import os, sys
-from greeter_trio._systemd import activated
+from greeter_trio._cli.systemd import activated
 os.dup2(int(sys.argv[1]), 3)
 os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1")
 print([sock.getsockname() for sock in activated()], activated(), [name for name in os.environ if "LISTEN" in name])

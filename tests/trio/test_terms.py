@@ -12,10 +12,10 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from greeter_core import Framing, ServerConfig
-from greeter_trio._listen import Listener, Tcp, Unix, open_listeners
-from greeter_trio._proxy import encode_v1
-from greeter_trio._terms import Limits, Terms, WhenFull
-from greeter_trio._tls import TLSStream, client_context, server_context
+from greeter_trio._net.listeners import Listener, Tcp, Unix, open_listeners
+from greeter_trio._net.proxy import encode_v1
+from greeter_trio._net.tls import TLSStream, client_context, server_context
+from greeter_trio._service.limits import Limits, Terms, WhenFull
 
 from .certificates import Authority
 from .helpers import (

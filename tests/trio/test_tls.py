@@ -23,9 +23,9 @@ from greeter_core import (
     ServerConfig,
 )
 from greeter_trio import drive
-from greeter_trio._tls import HandshakeFailed, TLSError, TLSStream, client_context, server_context
-from greeter_trio._tls_words import explain
-from greeter_trio._transport import StreamTransport
+from greeter_trio._net.tls import HandshakeFailed, TLSError, TLSStream, client_context, server_context
+from greeter_trio._net.tls_words import explain
+from greeter_trio._net.transport import StreamTransport
 
 from .certificates import Authority
 from .helpers import (

@@ -21,10 +21,10 @@ from trio.testing import (
     wait_all_tasks_blocked,
 )
 
-from greeter_trio import _transport
-from greeter_trio._readiness import Watch, open_readiness
-from greeter_trio._tls import TLSStream, client_context, server_context
-from greeter_trio._transport import (
+from greeter_trio._net import transport as _transport
+from greeter_trio._net.readiness import Watch, open_readiness
+from greeter_trio._net.tls import TLSStream, client_context, server_context
+from greeter_trio._net.transport import (
     SIZE,
     SocketTransport,
     StreamTransport,

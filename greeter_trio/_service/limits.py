@@ -9,8 +9,7 @@ from typing import Any
 import attrs
 
 from greeter_core import ServerConfig
-
-from ._drive import SEND_TIMEOUT
+from greeter_trio._drive import SEND_TIMEOUT
 
 
 class WhenFull(enum.Enum):

@@ -22,11 +22,11 @@ import attrs
 import trio
 
 from greeter_core import ClientEvent, EndReason, Greeted, LocalProtocolError
+from greeter_trio._failures import ExitStatus
+from greeter_trio._net.connecting import Call, Facts, NoConversation, milliseconds_since
+from greeter_trio._net.text import complain, printable
 
-from . import _stdio
-from ._connect import Call, Facts, NoConversation, milliseconds_since
-from ._errors import ExitStatus
-from ._text import complain, printable
+from . import stdio
 
 _CHUNK = 65536  # bytes to read at once
 _LINE = 2048  # bytes to keep of a line that has not ended: more than a name may have
@@ -136,7 +136,7 @@ class _Tool:
         """Ask for the lines of standard input, as many at a time as one read returns."""
         rest = b""
         try:
-            while chunk := await trio.to_thread.run_sync(_stdio.read, _CHUNK, abandon_on_cancel=True):
+            while chunk := await trio.to_thread.run_sync(stdio.read, _CHUNK, abandon_on_cancel=True):
                 *lines, rest = (rest + chunk).split(b"\n")
                 rest = rest[:_LINE]
                 if not await self._ask_batch([line.removesuffix(b"\r") for line in lines]):
@@ -227,7 +227,7 @@ async def _print_lines(lines: Iterable[str]) -> None:
 
 def _write(text: bytes) -> None:
     while text:
-        text = text[_stdio.write(text) :]
+        text = text[stdio.write(text) :]
 
 
 def _cannot_write(exc: OSError) -> str:

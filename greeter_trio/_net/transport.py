@@ -18,9 +18,9 @@ from typing import Protocol
 
 import trio
 
-from ._optional import optional
-from ._readiness import Watch
-from ._tls_words import explain
+from .optional import optional
+from .readiness import Watch
+from .tls_words import explain
 
 _fcntl, _termios = optional("fcntl"), optional("termios")
 

@@ -20,7 +20,7 @@ from typing import TypeAlias
 
 import trio
 
-from ._text import printable
+from .text import printable
 
 Address: TypeAlias = tuple[str, int]
 """Host, which is an IP address without scope, and port."""

@@ -23,8 +23,8 @@ from typing import Any, TypeAlias
 import attrs
 import trio
 
-from ._optional import optional
-from ._text import address
+from .optional import optional
+from .text import address
 
 _fcntl = optional("fcntl")
 

@@ -23,12 +23,12 @@ from greeter_core import (
     SorryReceived,
     Welcomed,
 )
+from greeter_trio._failures import ExitStatus
+from greeter_trio._net.connecting import Call
+from greeter_trio._net.optional import optional
+from greeter_trio._net.text import complain, printable, settle_output
 
-from . import _stdio
-from ._connect import Call
-from ._errors import ExitStatus
-from ._optional import optional
-from ._text import complain, printable, settle_output
+from . import stdio
 
 _termios = optional("termios")
 optional("readline")  # gives line editing to input(); without it the terminal alone edits lines
@@ -143,7 +143,7 @@ class _Console:
 async def _read_terminal() -> bytes:
     """Return a line, or nothing for Ctrl-D."""
     if not _termios:  # on Windows only sockets can be waited for
-        return await trio.to_thread.run_sync(_stdio.read, 4096, abandon_on_cancel=True)
+        return await trio.to_thread.run_sync(stdio.read, 4096, abandon_on_cancel=True)
     await trio.lowlevel.wait_readable(0)
     return os.read(0, 4096)
 

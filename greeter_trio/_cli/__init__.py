@@ -3,10 +3,11 @@
 import sys
 from collections.abc import Sequence
 
-from . import _arguments
-from ._call import call
-from ._serve import serve
-from ._text import settle_output
+from greeter_trio._net.text import settle_output
+
+from . import options
+from .client import call
+from .serve import serve
 
 _COMMANDS = {"serve": serve, "client": call}
 
@@ -17,7 +18,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if stream is not None:  # it is None where the descriptor is closed
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
-        arguments = _arguments.parse(argv)
+        arguments = options.parse(argv)
         return int(_COMMANDS[arguments.command](arguments))
     finally:
         settle_output()

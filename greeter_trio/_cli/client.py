@@ -9,14 +9,14 @@ from functools import partial
 import trio
 
 from greeter_core import ClientConfig, Framing
+from greeter_trio._failures import ExitStatus
+from greeter_trio._net.connecting import Call, Facts, NoConversation, Target, welcomed
+from greeter_trio._net.proxy import encode_v1, encode_v2
+from greeter_trio._net.text import complain
+from greeter_trio._net.tls import TLSError, client_context
 
-from . import _console, _tool
-from ._connect import Call, Facts, NoConversation, Target, welcomed
-from ._errors import ExitStatus
-from ._proxy import encode_v1, encode_v2
-from ._signals import at_first_signal, available
-from ._text import complain
-from ._tls import TLSError, client_context
+from . import batch, terminal
+from .signals import at_first_signal, available
 
 # At these the terminal is put in order first.
 _SIGNALS = available("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGBREAK")
@@ -53,13 +53,13 @@ async def _converse(arguments: argparse.Namespace) -> ExitStatus:
     names, as_json = arguments.names, arguments.json
     config = ClientConfig(framing=Framing(arguments.framing), reply_timeout=arguments.timeout)
     is_tool = names or as_json or not sys.stdin.isatty()
-    converse = partial(_tool.converse, names=names, as_json=as_json) if is_tool else _console.converse
+    converse = partial(batch.converse, names=names, as_json=as_json) if is_tool else terminal.converse
     try:
         return await keep_calling(_target(arguments), config, arguments.retry_for, converse)
     except NoConversation as exc:
         complain(str(exc))
         if is_tool:
-            await _tool.report(exc, names, as_json=as_json)
+            await batch.report(exc, names, as_json=as_json)
         return exc.status
 
 

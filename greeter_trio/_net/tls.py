@@ -11,8 +11,8 @@ from pathlib import Path
 
 import trio
 
-from ._tls_words import explain, reason, words
-from ._transport import SteppedStream, transport_over
+from .tls_words import explain, reason, words
+from .transport import SteppedStream, transport_over
 
 _RECORD = 16384  # bytes: the most that one TLS record carries; OpenSSL's buffers never hold much more
 _FIRST_BYTES = (b"\x15", b"\x16")  # alert and handshake: the only records that a peer can begin with

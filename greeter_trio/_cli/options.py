@@ -8,9 +8,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from greeter_core import ClientConfig, ClientConnection, Framing, LocalProtocolError, ServerConfig, __version__
-
-from ._listen import parse_endpoint
-from ._terms import Limits, WhenFull
+from greeter_trio._net.listeners import parse_endpoint
+from greeter_trio._service.limits import Limits, WhenFull
 
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = "6000"

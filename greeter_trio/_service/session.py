@@ -8,17 +8,17 @@ from typing import Any
 import trio
 
 from greeter_core import ConversationEnded, EndReason, NamesReceived, Refused, ServerConnection, ServerEvent
+from greeter_trio._drive import BROKEN, Driver
+from greeter_trio._net.patience import is_late
+from greeter_trio._net.proxy import ProxyError, receive_header
+from greeter_trio._net.readiness import Readiness
+from greeter_trio._net.text import address, counted, printable
+from greeter_trio._net.tls import HandshakeFailed, TLSStream
+from greeter_trio._net.tls_words import explain
+from greeter_trio._net.transport import SocketTransport, StreamTransport, Transport, set_options
 
-from ._drive import BROKEN, Driver
-from ._log import logger
-from ._patience import is_late
-from ._proxy import ProxyError, receive_header
-from ._readiness import Readiness
-from ._terms import Terms
-from ._text import address, counted, printable
-from ._tls import HandshakeFailed, TLSStream
-from ._tls_words import explain
-from ._transport import SocketTransport, StreamTransport, Transport, set_options
+from .limits import Terms
+from .log import logger
 
 HURRY = 2.0  # seconds that a handshake has left when the server shuts down
 

@@ -6,7 +6,7 @@ import re
 import socket
 from collections.abc import MutableMapping
 
-from ._listen import ListenError
+from greeter_trio._net.listeners import ListenError
 
 
 def activated(first: int = 3, environ: MutableMapping[str, str] = os.environ) -> list[socket.socket]:

@@ -7,7 +7,7 @@ import attrs
 
 from greeter_core import ClientEvent, ConversationEnded, EndReason, ProtocolViolated, SorryReceived
 
-from ._text import printable
+from ._net.text import printable
 
 
 class ExitStatus(enum.IntEnum):

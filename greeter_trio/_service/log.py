@@ -13,7 +13,7 @@ from typing import TextIO
 
 import attrs
 
-from ._text import counted
+from greeter_trio._net.text import counted
 
 logger = logging.getLogger("greeter_trio")
 

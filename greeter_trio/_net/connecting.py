@@ -15,12 +15,12 @@ import attrs
 import trio
 
 from greeter_core import ClientConfig, ClientConnection, ClientEvent, EndReason, Welcomed
+from greeter_trio._drive import Driver
+from greeter_trio._failures import Ending, ExitStatus
 
-from ._drive import Driver
-from ._errors import Ending, ExitStatus
-from ._patience import is_late
-from ._text import address, strerror
-from ._tls import HandshakeFailed, TLSStream
+from .patience import is_late
+from .text import address, strerror
+from .tls import HandshakeFailed, TLSStream
 
 _UNIX = "unix:"
 

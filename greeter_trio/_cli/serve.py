@@ -12,17 +12,17 @@ from collections.abc import Sequence
 import trio
 
 from greeter_core import Framing, ServerConfig
+from greeter_trio._failures import ExitStatus
+from greeter_trio._net.listeners import Fd, Listener, ListenError, Tcp, adopt, open_listeners, write_port_file
+from greeter_trio._net.optional import optional
+from greeter_trio._net.text import complain
+from greeter_trio._net.tls import TLSError, server_context
+from greeter_trio._server import Service
+from greeter_trio._service.limits import Limits, Terms, WhenFull
+from greeter_trio._service.log import JsonFormatter, PatientHandler, logger
 
-from . import _systemd
-from ._errors import ExitStatus
-from ._listen import Fd, Listener, ListenError, Tcp, adopt, open_listeners, write_port_file
-from ._log import JsonFormatter, PatientHandler, logger
-from ._optional import optional
-from ._server import Service
-from ._signals import at_first_signal, available
-from ._terms import Limits, Terms, WhenFull
-from ._text import complain
-from ._tls import TLSError, server_context
+from . import systemd
+from .signals import at_first_signal, available
 
 _resource = optional("resource")
 
@@ -62,7 +62,7 @@ async def _serve(arguments: argparse.Namespace) -> ExitStatus:
     (orders if arguments.tls_cert else endings).extend(available("SIGHUP"))
 
     def shut_down(_: int) -> None:
-        _systemd.notify("STOPPING=1")
+        systemd.notify("STOPPING=1")
         shutdown.set()
 
     with contextlib.ExitStack() as held:
@@ -75,7 +75,7 @@ async def _serve(arguments: argparse.Namespace) -> ExitStatus:
             await nursery.start(at_first_signal, endings, shut_down, signal.SIG_DFL)
             if orders:
                 await nursery.start(_obey, orders, service, arguments)
-            _systemd.notify("READY=1")
+            systemd.notify("READY=1")
             cut = await service.serve(listeners, shutdown)
             nursery.cancel_scope.cancel()
     if logger.isEnabledFor(logging.INFO):
@@ -84,7 +84,7 @@ async def _serve(arguments: argparse.Namespace) -> ExitStatus:
 
 
 async def _listen(arguments: argparse.Namespace) -> list[Listener]:
-    listeners = [adopt(sock, foreign=True, kept=True) for sock in _systemd.activated()]
+    listeners = [adopt(sock, foreign=True, kept=True) for sock in systemd.activated()]
     if listeners and arguments.only_if_not_activated:
         return listeners
     endpoints = arguments.listen or [Tcp(arguments.host, arguments.port)]
@@ -109,13 +109,13 @@ async def _obey(
             if signal.Signals(number).name == "SIGUSR1":
                 service.counters.log()
             else:
-                _systemd.notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
+                systemd.notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
                 try:
                     service.terms.ssl_context = _ssl_context(arguments)
                     logger.info("The TLS certificate was loaded again: it holds for new connections")
                 except TLSError as exc:
                     logger.error("The TLS certificate stays as it was: %s", exc)  # noqa: TRY400 - it says all
-                _systemd.notify("READY=1")
+                systemd.notify("READY=1")
 
 
 def _terms(arguments: argparse.Namespace) -> Terms:

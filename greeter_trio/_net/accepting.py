@@ -17,9 +17,10 @@ from typing import Any, NoReturn, TypeAlias
 
 import trio
 
-from ._listen import Listener
-from ._log import logger
-from ._text import counted
+from greeter_trio._service.log import logger
+
+from .listeners import Listener
+from .text import counted
 
 PAUSE = 0.1  # seconds before the next attempt
 _BURST = 16  # connections to accept before it is other tasks' turn

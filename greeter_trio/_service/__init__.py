@@ -1,0 +1,1 @@
+"""What a long-running server needs: one session for each client, limits, counters."""
