@@ -2,8 +2,8 @@
 
 `ServerConnection` and `ClientConnection` are the two sides of one conversation, and `Connection` is
 what they share. Beside this file, PROTOCOL.md specifies the conversation, and INTEGRATING.md tells
-how to put the core under an I/O framework. There are no sockets here, no clock, no randomness and no
-logging; `greeter_trio` is the adapter for Trio.
+how to put the core under an I/O framework. There are no sockets here, no clock, no randomness and
+no logging; `greeter_trio` is the adapter for Trio.
 """
 
 from ._client import ClientConnection

@@ -35,8 +35,8 @@ from ._wire import (
 class ClientConnection(Connection[ClientState, ClientEvent]):
     """A client that has its names greeted by one server.
 
-    `now` is when the connection was opened, in seconds on the clock that every other call uses. Names can be asked
-    from the start; they are sent when the protocol allows it.
+    `now` is when the connection was opened, in seconds on the clock that every other call uses.
+    Names can be asked from the start; they are sent when the protocol allows it.
     """
 
     reads_while_sending = True  # a server may answer names before it reads more of them
@@ -47,7 +47,8 @@ class ClientConnection(Connection[ClientState, ClientEvent]):
         self._config = config
         self._framing = config.framing
         self._buffer = b""  # the beginning of a word
-        # What was asked, in order: names, and b"exit", which is no name. First what is sent, then what waits.
+        # What was asked, in order: names, and b"exit", which is no name. First what is sent, then
+        # what waits.
         self._sent: deque[bytes] = deque()
         self._waiting: deque[bytes] = deque()
         self._exit_asked = False
@@ -150,7 +151,9 @@ class ClientConnection(Connection[ClientState, ClientEvent]):
         name = self._sent[0] if self._sent and Input.HELLO in row else None
         if name is not None and name != EXIT:
             words.append((Input.HELLO, hello(name)))
-        is_answer = bool(self._sent) and self._sent[0] == EXIT  # to `exit`, which is sent last (C6.3)
+        is_answer = (
+            bool(self._sent) and self._sent[0] == EXIT
+        )  # to `exit`, which is sent last (C6.3)
         words.append((Input.GOODBYE if is_answer else Input.EARLY_GOODBYE, GOODBYE))
         if name is not None and self._framing is Framing.AUTO:
             words.append((Input.HELLO, hello(name + LF)))

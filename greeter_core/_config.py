@@ -25,7 +25,9 @@ def _must_be(
     """Return a validator that refuses, in these words, what is of another kind or not right."""
 
     def validate(_: object, attribute: "attrs.Attribute[Any]", value: object) -> None:
-        if not isinstance(value, kind) or isinstance(value, bool) or not is_right(value):  # True is no number here
+        if (
+            not isinstance(value, kind) or isinstance(value, bool) or not is_right(value)
+        ):  # True is no number here
             msg = f"{attribute.name} must be {what}, not {value!r}"
             raise LocalProtocolError(msg)
 
@@ -38,7 +40,9 @@ _framing = _must_be("Framing.AUTO, Framing.LINES or Framing.RAW", Framing)
 _size = _must_be("a whole number of bytes, 1 or more", int, lambda value: value >= 1)
 _LONGEST = math.nextafter(math.inf, 0)  # the largest float; a longer time could not be added to one
 # NaN is in neither of these ranges.
-_delay = _must_be("a finite number of seconds, 0 or more", _NUMBER, lambda value: 0 <= value <= _LONGEST)
+_delay = _must_be(
+    "a finite number of seconds, 0 or more", _NUMBER, lambda value: 0 <= value <= _LONGEST
+)
 _timeout = _must_be(
     "a number of seconds, more than 0 (math.inf for never)",
     _NUMBER,

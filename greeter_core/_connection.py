@@ -31,14 +31,16 @@ class Connection(ABC, Generic[StateT, EventT]):
     connection is `finished` it closes the transport, once all of that has been sent.
 
     What the peer does wrong is an event, never an exception. What the caller does wrong raises
-    `LocalProtocolError` before anything has changed (but E2). PROTOCOL.md specifies all this (T, E);
-    INTEGRATING.md tells what else an adapter has to do, with complete ones.
+    `LocalProtocolError` before anything has changed (but E2). PROTOCOL.md specifies all this (T,
+    E); INTEGRATING.md tells what else an adapter has to do, with complete ones.
     """
 
     reads_while_sending: ClassVar[bool]
     """Whether to read on while a send is blocked: a client must, a server must not."""
 
-    def __init__(self, state: StateT, transitions: Transitions[StateT], linger: float, now: float) -> None:
+    def __init__(
+        self, state: StateT, transitions: Transitions[StateT], linger: float, now: float
+    ) -> None:
         self._state = state
         self._transitions = transitions
         self._linger = linger
@@ -150,7 +152,9 @@ class Connection(ABC, Generic[StateT, EventT]):
     @property
     def finished(self) -> bool:
         """Whether nothing more will happen, and all output is taken (which is not: sent)."""
-        return self._state.is_ended and not self._eof_owed  # which is not handed out before all bytes
+        return (
+            self._state.is_ended and not self._eof_owed
+        )  # which is not handed out before all bytes
 
     def __repr__(self) -> str:
         state, framing = self._state.name, self.framing.name
@@ -209,7 +213,9 @@ class Connection(ABC, Generic[StateT, EventT]):
             self._timers.start(Timer.LINGER, self._now + self._linger)
 
 
-_LATEST = math.nextafter(math.inf, 0)  # the largest float; an int beyond it could not be added to one
+_LATEST = math.nextafter(
+    math.inf, 0
+)  # the largest float; an int beyond it could not be added to one
 
 
 def _checked(now: float) -> float:

@@ -151,5 +151,11 @@ class ConversationEnded:
 
 ServerEvent: TypeAlias = NamesReceived | ExitReceived | EOFReceived | Refused | ConversationEnded
 ClientEvent: TypeAlias = (
-    Welcomed | NameRequested | Greeted | GoodbyeReceived | SorryReceived | ProtocolViolated | ConversationEnded
+    Welcomed
+    | NameRequested
+    | Greeted
+    | GoodbyeReceived
+    | SorryReceived
+    | ProtocolViolated
+    | ConversationEnded
 )

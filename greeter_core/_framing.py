@@ -67,7 +67,8 @@ class Framer:
 
     def _find_too_long(self, lines: bytes) -> int:
         # A name is short enough if its LF comes within the limit. It is enough to find the last LF
-        # there and to go on behind it: one step for each limit's worth, however many names it holds.
+        # there and to go on behind it: one step for each limit's worth, however many names it
+        # holds.
         start, reach = 0, self._max_name_size + 1
         while len(lines) - start > reach:
             last = lines.rfind(LF, start, start + reach)

@@ -87,7 +87,9 @@ class ServerConnection(Connection[ServerState, ServerEvent]):
                 self._answer_lines(names)
             else:
                 self._answer(names)
-        if framer.tail and framer.tail_is_too_long:  # to ask first saves 4 % of a name that comes alone
+        if (
+            framer.tail and framer.tail_is_too_long
+        ):  # to ask first saves 4 % of a name that comes alone
             self._refuse_long_name()
 
     def _follow_framing(self) -> None:
@@ -139,8 +141,8 @@ class ServerConnection(Connection[ServerState, ServerEvent]):
     def _answer_lines(self, lines: bytes) -> None:
         """Do what `_answer` does, for several lines in a few steps, and with one event.
 
-        The framing is LINES, so no PROMPT is owed from before. A hundred names that come together take
-        a fifteenth of the time that way.
+        The framing is LINES, so no PROMPT is owed from before. A hundred names that come together
+        take a fifteenth of the time that way.
         """
         block, last = self._framer.cut(lines)
         names = block[:-1]

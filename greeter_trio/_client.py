@@ -1,8 +1,8 @@
 """The client as a library.
 
-There is no task in the background: the tasks that wait in `greet` move the conversation forward themselves, one of
-them at a time. So a failure is raised where it matters, as itself and not in an exception group, and leaving the block
-has nothing to cancel.
+There is no task in the background: the tasks that wait in `greet` move the conversation forward
+themselves, one of them at a time. So a failure is raised where it matters, as itself and not in an
+exception group, and leaving the block has nothing to cancel.
 """
 
 import contextlib
@@ -38,15 +38,17 @@ async def open_greeter(
 ) -> AsyncIterator["Greeter"]:
     """Connect to a greeter, and wait until it asks for a name; at the end of the block, say exit.
 
-    `host` is a name, an IP address, or `unix:` and the path of a Unix socket, which has no port. With `ssl_context` TLS
-    is spoken, and the server's certificate must be for `host` if the context says so (`check_hostname`). A `stream`
-    that is connected already takes the place of all three. However the block ends, the stream is closed. (A `greet`
-    that is cancelled while it sends costs no other task the conversation, over sockets and TLS. Over other streams it
+    `host` is a name, an IP address, or `unix:` and the path of a Unix socket, which has no port.
+    With `ssl_context` TLS is spoken, and the server's certificate must be for `host` if the context
+    says so (`check_hostname`). A `stream` that is connected already takes the place of all three.
+    However the block ends, the stream is closed. (A `greet` that is cancelled while it sends costs
+    no other task the conversation, over sockets and TLS. Over other streams it
     may: what was sent of it is not known.)
 
-    Raises OSError if nothing can be connected to within `config.reply_timeout` seconds, TLS included, and
-    `ConversationFailed` if there is no TLS connection, if what answers is no greeter, or if the conversation does not
-    end in good order. A handshake that fails has the reason `EndReason.CONNECTION_LOST`.
+    Raises OSError if nothing can be connected to within `config.reply_timeout` seconds, TLS
+    included, and `ConversationFailed` if there is no TLS connection, if what answers is no greeter,
+    or if the conversation does not end in good order. A handshake that fails has the reason
+    `EndReason.CONNECTION_LOST`.
     """
     if stream is None:
         stream = await _connected(Target(host, port, ssl_context), config.reply_timeout)
@@ -72,9 +74,9 @@ async def _connected(target: Target, patience: float) -> trio.abc.Stream:
 class Greeter:
     """A conversation with a greeting server. `open_greeter` makes it, and any number of tasks may use it.
 
-    Names are text, sent as UTF-8; bytes that are not UTF-8 can be given as surrogate escapes (PEP 383), as in
-    `sys.argv`. A name has 1 to 1024 bytes, without CR and LF, and is not `exit`; for any other `LocalProtocolError` is
-    raised and nothing is sent.
+    Names are text, sent as UTF-8; bytes that are not UTF-8 can be given as surrogate escapes (PEP
+    383), as in `sys.argv`. A name has 1 to 1024 bytes, without CR and LF, and is not `exit`; for
+    any other `LocalProtocolError` is raised and nothing is sent.
     """
 
     def __init__(self, stream: trio.abc.Stream, config: ClientConfig) -> None:
@@ -93,8 +95,9 @@ class Greeter:
     def greet_all(self, names: Iterable[str]) -> AsyncIterator[str]:
         """Ask for many names at once, and return an iterator over their greetings, which come in order.
 
-        The names are pipelined if the server understands that. The iterator raises `ConversationFailed` where a
-        greeting does not come, after all those that came. Greetings that nobody waits for are forgotten.
+        The names are pipelined if the server understands that. The iterator raises
+        `ConversationFailed` where a greeting does not come, after all those that came. Greetings
+        that nobody waits for are forgotten.
         """
         if isinstance(names, str):
             msg = f"names must be several names, not one: {names!r}; greet takes one"
@@ -145,7 +148,9 @@ class Greeter:
 class _Greetings:
     """The greetings of names, the first of which has this number among all that its greeter asked for."""
 
-    def __init__(self, names: Sequence[str], first: int, wait_for: Callable[[int], Awaitable[None]]) -> None:
+    def __init__(
+        self, names: Sequence[str], first: int, wait_for: Callable[[int], Awaitable[None]]
+    ) -> None:
         self._names = names
         self._first = first
         self._wait_for = wait_for

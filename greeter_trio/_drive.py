@@ -3,22 +3,23 @@
 One task does it all for one connection: it sends what there is to send, and then waits for bytes
 under a cancel scope whose deadline is the connection's. So:
 
-* *Time* reaches the core when that scope's deadline passes. Only a receive is cancelled by it, and a
-  cancelled receive has lost nothing. What has arrived by then is read first: it has come in time,
+* *Time* reaches the core when that scope's deadline passes. Only a receive is cancelled by it, and
+  a cancelled receive has lost nothing. What has arrived by then is read first: it has come in time,
   however late this process is (PROTOCOL.md, T3).
-* *A caller that gives the connection an input* (`send_names`) calls `wake` afterwards, which cancels
-  the same scope; so does `shut_down`.
+* *A caller that gives the connection an input* (`send_names`) calls `wake` afterwards, which
+  cancels the same scope; so does `shut_down`.
 * *Sending* goes in steps, each of which a cancellation may precede: what is left is sent when the
   driver runs again. (Not over every stream: `Transport.send_some`.)
 * *The server* does not read on while a send is blocked. Its output is a multiple of its input, so
-  this is what bounds its memory. No timer of the core can act then, so the send has a timeout of its
-  own for each 64 KiB.
+  this is what bounds its memory. No timer of the core can act then, so the send has a timeout of
+  its own for each 64 KiB.
 * *The client* must read on while a send is blocked: a server that answers names while it reads more
   of them would otherwise wait for the client, and the client for the server. The reply timer does
   what a timeout would do.
 * *A transport that breaks* is reported to the core, which ends the conversation. It is no exception
   here.
-* *A server that shuts down* first takes what has come from the peer already, so that no name is lost.
+* *A server that shuts down* first takes what has come from the peer already, so that no name is
+  lost.
 * *Cancelling the driver* passes through. Whoever opened the stream closes it.
 * *While the driver does not run*, the connection's clock stands still: what is asked meanwhile is
   sent only later, and the server's time to answer begins then.
@@ -49,7 +50,8 @@ async def drive(
     """Have the conversation of `connection` over `stream`, to its end, and close the stream.
 
     The connection must have been made with `now=trio.current_time()`. The stream can be any of
-    Trio's; one that cannot be half-closed (`trio.SSLStream`) is closed where others are half-closed.
+    Trio's; one that cannot be half-closed (`trio.SSLStream`) is closed where others are
+    half-closed.
 
     `handle_event` is called with each event as it happens, and must not wait; without it events are
     dropped. What the peer or the network does wrong raises nothing: the last event,
@@ -111,8 +113,8 @@ class Driver:
     def now(self) -> float:
         """Return the time to pass with your own inputs, in seconds.
 
-        It may be a moment in the past, before the connection's deadline: whether that was kept is not judged before
-        the driver has read what has arrived (T3).
+        It may be a moment in the past, before the connection's deadline: whether that was kept is
+        not judged before the driver has read what has arrived (T3).
         """
         return min(self._now(), math.nextafter(self._connection.deadline, -math.inf))
 
@@ -148,8 +150,9 @@ class Driver:
     async def _receive(self, until: Callable[[], bool] = lambda: False) -> None:
         """Wait for input and hand it over; go on with that while all output can be sent at once.
 
-        To go on is for speed alone: one cancel scope serves all these waits. Moving its deadline costs less than a
-        new scope, and it need not move where it only gets later, since a timeout that comes too early does nothing.
+        To go on is for speed alone: one cancel scope serves all these waits. Moving its deadline
+        costs less than a new scope, and it need not move where it only gets later, since a timeout
+        that comes too early does nothing.
         """
         connection, transport = self._connection, self._transport
         deadline = connection.deadline
@@ -270,7 +273,9 @@ class Driver:
         """Send and receive at the same time, until all is sent or nothing can be answered any more."""
         failures: list[Exception] = []  # of the handler of events, to come out without a group
 
-        async def repeat(step: Callable[[], Awaitable[None]], is_wanted: Callable[[], bool]) -> None:
+        async def repeat(
+            step: Callable[[], Awaitable[None]], is_wanted: Callable[[], bool]
+        ) -> None:
             try:
                 while is_wanted():
                     await step()

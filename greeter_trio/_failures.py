@@ -64,7 +64,9 @@ class Ending:
             case ConversationEnded(reason, unanswered):
                 self.reason = reason
                 self.unanswered = unanswered
-                self.message = self.message or _MESSAGES[reason] + (f" ({failure})" if failure else "")
+                self.message = self.message or _MESSAGES[reason] + (
+                    f" ({failure})" if failure else ""
+                )
 
     @property
     def well(self) -> bool:

@@ -2,14 +2,17 @@
 
 Who cancels whom, and what each failure does:
 
-* `Service.serve` holds two nurseries: conversations, one task each, and inside it the acceptors, one for each listener.
-* *Shutting down* goes in steps. For `drain_delay` seconds everything goes on as before, so that load balancers can look
-  elsewhere. Then the acceptors are cancelled, and nobody can connect any more. Every conversation is told to end: it
-  answers what has come already, and says GOODBYE. Meanwhile each listener's backlog is accepted to the last connection,
-  as there are places, and the listener closed. What is left of all this after `grace` seconds is cancelled.
+* `Service.serve` holds two nurseries: conversations, one task each, and inside it the acceptors,
+  one for each listener.
+* *Shutting down* goes in steps. For `drain_delay` seconds everything goes on as before, so that
+  load balancers can look elsewhere. Then the acceptors are cancelled, and nobody can connect any
+  more. Every conversation is told to end: it answers what has come already, and says GOODBYE.
+  Meanwhile each listener's backlog is accepted to the last connection, as there are places, and the
+  listener closed. What is left of all this after `grace` seconds is cancelled.
 * *Cancelling* `serve` cancels all of them at once.
 * A conversation closes its connection, and `serve` the listeners, whatever happens.
-* A conversation that fails, by the peer's fault or by a bug, costs its own connection and one entry in the log.
+* A conversation that fails, by the peer's fault or by a bug, costs its own connection and one entry
+  in the log.
 * An accept that fails costs nothing or a short pause (see `_accept`); only a bug ends the server.
 """
 
@@ -30,7 +33,9 @@ from ._service.limits import Limits, Terms, WhenFull
 from ._service.log import Counters, logger
 from ._service.session import Conversation
 
-MOST_TURNED_AWAY = 100  # who are being told that the server is full; more than these wait in the backlog
+MOST_TURNED_AWAY = (
+    100  # who are being told that the server is full; more than these wait in the backlog
+)
 
 
 async def serve_greeter(  # noqa: PLR0913 - most callers give two
@@ -47,20 +52,25 @@ async def serve_greeter(  # noqa: PLR0913 - most callers give two
 ) -> int:
     """Greet whoever connects to `host` and `port`, until cancelled or until `shutdown` is set.
 
-    Start it with `listeners = await nursery.start(serve_greeter, host, port)`. With port 0 the system chooses a free
-    one, which `listeners[0].socket.getsockname()` tells. `host` None means all interfaces. `listeners` that are open
-    already (from `trio.open_tcp_listeners`, say) take the place of `host` and `port`; they are closed at the end.
+    Start it with `listeners = await nursery.start(serve_greeter, host, port)`. With port 0 the
+    system chooses a free one, which `listeners[0].socket.getsockname()` tells. `host` None means
+    all interfaces. `listeners` that are open already (from `trio.open_tcp_listeners`, say) take the
+    place of `host` and `port`; they are closed at the end.
 
-    With `ssl_context` clients must speak TLS, and with `proxy_protocol` each connection must begin with a PROXY header.
+    With `ssl_context` clients must speak TLS, and with `proxy_protocol` each connection must begin
+    with a PROXY header.
 
-    When `shutdown` is set, clients that have connected by then (or within `limits.drain_delay` seconds) are answered
-    what they have said already, and are told GOODBYE. The call returns when all conversations are over, or have been
-    cut off after `limits.grace` seconds, and tells how many were cut. Raises OSError where it cannot listen. It logs to
-    the standard logger `greeter_trio`.
+    When `shutdown` is set, clients that have connected by then (or within `limits.drain_delay`
+    seconds) are answered what they have said already, and are told GOODBYE. The call returns when
+    all conversations are over, or have been cut off after `limits.grace` seconds, and tells how
+    many were cut. Raises OSError where it cannot listen. It logs to the standard logger
+    `greeter_trio`.
     """
     if shutdown is None:
         shutdown = trio.Event()
-    terms = Terms(config=config, limits=limits, ssl_context=ssl_context, proxy_protocol=proxy_protocol)
+    terms = Terms(
+        config=config, limits=limits, ssl_context=ssl_context, proxy_protocol=proxy_protocol
+    )
     if listeners is None:
         opened = await open_listeners([Tcp(host, port)])
     else:
@@ -107,7 +117,10 @@ class Service:
             for listener in listeners
         ]
         try:
-            async with open_readiness() as self._readiness, trio.open_nursery() as self._conversations:
+            async with (
+                open_readiness() as self._readiness,
+                trio.open_nursery() as self._conversations,
+            ):
                 async with trio.open_nursery() as accepting:
                     for acceptor in acceptors:
                         accepting.start_soon(acceptor.run)
@@ -131,7 +144,9 @@ class Service:
                 listener.close()
         cut = self._counters.closed["cut"]
         if cut:
-            logger.warning("Grace of %g s ran out: %s cut off", limits.grace, counted(cut, "conversation"))
+            logger.warning(
+                "Grace of %g s ran out: %s cut off", limits.grace, counted(cut, "conversation")
+            )
         return cut
 
     # Places
@@ -139,7 +154,9 @@ class Service:
     def _has_place(self) -> bool:
         if not self._is_full():
             return True
-        return self.terms.limits.when_full is WhenFull.REJECT and self._turned_away < MOST_TURNED_AWAY
+        return (
+            self.terms.limits.when_full is WhenFull.REJECT and self._turned_away < MOST_TURNED_AWAY
+        )
 
     def _is_full(self) -> bool:
         return len(self._live) - self._turned_away >= self.terms.limits.max_connections
@@ -157,7 +174,13 @@ class Service:
         self._turned_away += full
         peer = peer or listener.name  # who connects to a Unix socket has no name
         conversation = Conversation(
-            self._counters.accepted, sock, peer, self.terms, self._readiness, self._forget, full=full
+            self._counters.accepted,
+            sock,
+            peer,
+            self.terms,
+            self._readiness,
+            self._forget,
+            full=full,
         )
         self._live.add(conversation)
         if self._shutting_down:

@@ -1,14 +1,15 @@
 """The client as a tool: names in, greetings out, one line each, and nothing else on standard output.
 
-Three tasks: one reads and asks, one is the driver, one prints. The names come in batches, and a batch is asked only
-when the greetings of the one before it are printed; that bounds memory, however slow the reader of the output is.
-Standard input and output are read and written in threads, so that a blocked pipe does not stop the conversation.
+Three tasks: one reads and asks, one is the driver, one prints. The names come in batches, and a
+batch is asked only when the greetings of the one before it are printed; that bounds memory, however
+slow the reader of the output is. Standard input and output are read and written in threads, so that
+a blocked pipe does not stop the conversation.
 
-When the conversation ends, asking is cancelled, and what was greeted is still printed. When printing fails, everything
-is cancelled.
+When the conversation ends, asking is cancelled, and what was greeted is still printed. When
+printing fails, everything is cancelled.
 
-As JSON each name has an object, in order, greeted or not, so that objects and names correspond; a failure to which no
-name belongs has one of its own.
+As JSON each name has an object, in order, greeted or not, so that objects and names correspond; a
+failure to which no name belongs has one of its own.
 """
 
 import json
@@ -44,7 +45,9 @@ async def report(failure: NoConversation, names: Sequence[bytes], *, as_json: bo
         for each in asked:
             complain(f"not greeted: {each.shown}")
     if as_json:
-        lines = [_object(each, failure.facts) for each in asked or [_Asked(None, error=str(failure))]]
+        lines = [
+            _object(each, failure.facts) for each in asked or [_Asked(None, error=str(failure))]
+        ]
         try:
             await _print_lines(lines)
         except OSError as exc:
@@ -136,7 +139,9 @@ class _Tool:
         """Ask for the lines of standard input, as many at a time as one read returns."""
         rest = b""
         try:
-            while chunk := await trio.to_thread.run_sync(stdio.read, _CHUNK, abandon_on_cancel=True):
+            while chunk := await trio.to_thread.run_sync(
+                stdio.read, _CHUNK, abandon_on_cancel=True
+            ):
                 *lines, rest = (rest + chunk).split(b"\n")
                 rest = rest[:_LINE]
                 if not await self._ask_batch([line.removesuffix(b"\r") for line in lines]):

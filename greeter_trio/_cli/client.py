@@ -27,7 +27,9 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 1.0  # seconds between attempts
 def call(arguments: argparse.Namespace) -> int:
     """Have a conversation with a server, and return the exit status."""
     if sys.stdin is None and not arguments.names:
-        arguments.error("standard input is closed: give NAMEs as arguments, or names on standard input")
+        arguments.error(
+            "standard input is closed: give NAMEs as arguments, or names on standard input"
+        )
     if sys.stdout is None:
         complain("standard output is closed: there is nowhere to print greetings to")
         return ExitStatus.FAILED
@@ -53,7 +55,9 @@ async def _converse(arguments: argparse.Namespace) -> ExitStatus:
     names, as_json = arguments.names, arguments.json
     config = ClientConfig(framing=Framing(arguments.framing), reply_timeout=arguments.timeout)
     is_tool = names or as_json or not sys.stdin.isatty()
-    converse = partial(batch.converse, names=names, as_json=as_json) if is_tool else terminal.converse
+    converse = (
+        partial(batch.converse, names=names, as_json=as_json) if is_tool else terminal.converse
+    )
     try:
         return await keep_calling(_target(arguments), config, arguments.retry_for, converse)
     except NoConversation as exc:
@@ -64,12 +68,15 @@ async def _converse(arguments: argparse.Namespace) -> ExitStatus:
 
 
 async def keep_calling(
-    target: Target, config: ClientConfig, retry_for: float, converse: Callable[[Call], Awaitable[ExitStatus]]
+    target: Target,
+    config: ClientConfig,
+    retry_for: float,
+    converse: Callable[[Call], Awaitable[ExitStatus]],
 ) -> ExitStatus:
     """Call a server until it answers, and converse with it.
 
-    The last attempt begins when `retry_for` seconds are over, if none is still going on then. Raises `NoConversation`,
-    that of the last attempt.
+    The last attempt begins when `retry_for` seconds are over, if none is still going on then.
+    Raises `NoConversation`, that of the last attempt.
     """
     give_up_at = trio.current_time() + retry_for
     attempt, pause = 0, _FIRST_PAUSE

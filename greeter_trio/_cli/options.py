@@ -7,7 +7,14 @@ import re
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from greeter_core import ClientConfig, ClientConnection, Framing, LocalProtocolError, ServerConfig, __version__
+from greeter_core import (
+    ClientConfig,
+    ClientConnection,
+    Framing,
+    LocalProtocolError,
+    ServerConfig,
+    __version__,
+)
 from greeter_trio._net.listeners import parse_endpoint
 from greeter_trio._service.limits import Limits, WhenFull
 
@@ -87,8 +94,22 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"greeter {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
     add = partial(commands.add_parser, formatter_class=argparse.RawDescriptionHelpFormatter)
-    _add_serve(add("serve", help="run the server", description="Greet whoever connects.", epilog=_SERVE_EPILOG))
-    _add_client(add("client", help="talk to a server", description=_CLIENT_DESCRIPTION, epilog=_CLIENT_EPILOG))
+    _add_serve(
+        add(
+            "serve",
+            help="run the server",
+            description="Greet whoever connects.",
+            epilog=_SERVE_EPILOG,
+        )
+    )
+    _add_client(
+        add(
+            "client",
+            help="talk to a server",
+            description=_CLIENT_DESCRIPTION,
+            epilog=_CLIENT_EPILOG,
+        )
+    )
     return parser
 
 
@@ -97,7 +118,9 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
     limits, config = Limits(), ServerConfig()
     where = parser.add_argument_group("where it listens")
     where.add_argument("--host", help=f"address to listen on (default: {DEFAULT_HOST})")
-    where.add_argument("--port", help=f"TCP port to listen on; 0 for any free one (default: {DEFAULT_PORT})")
+    where.add_argument(
+        "--port", help=f"TCP port to listen on; 0 for any free one (default: {DEFAULT_PORT})"
+    )
     where.add_argument(
         "--listen",
         action="append",
@@ -105,16 +128,30 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
         metavar="WHERE",
         help="HOST:PORT, [IPV6]:PORT, unix:PATH or fd:N, instead of --host and --port; can be repeated",
     )
-    where.add_argument("--reuse-port", action="store_true", help="share the port with other servers (SO_REUSEPORT)")
-    where.add_argument("--port-file", metavar="PATH", help="write the TCP port there, once it is open")
+    where.add_argument(
+        "--reuse-port", action="store_true", help="share the port with other servers (SO_REUSEPORT)"
+    )
+    where.add_argument(
+        "--port-file", metavar="PATH", help="write the TCP port there, once it is open"
+    )
 
     whom = parser.add_argument_group("how it talks")
     _add_framing(whom)
-    _add_seconds(whom, "--idle-timeout", config.idle_timeout, "how long a client may go without a name")
+    _add_seconds(
+        whom, "--idle-timeout", config.idle_timeout, "how long a client may go without a name"
+    )
     _add_seconds(whom, "--max-lifetime", config.max_lifetime, "how long a conversation may last")
-    whom.add_argument("--tls-cert", metavar="FILE", help="speak TLS, with this certificate (PEM, with its chain)")
-    whom.add_argument("--tls-key", metavar="FILE", help="its private key, if that is not in the same file")
-    whom.add_argument("--tls-client-ca", metavar="FILE", help="want a certificate of clients, signed by one of these")
+    whom.add_argument(
+        "--tls-cert", metavar="FILE", help="speak TLS, with this certificate (PEM, with its chain)"
+    )
+    whom.add_argument(
+        "--tls-key", metavar="FILE", help="its private key, if that is not in the same file"
+    )
+    whom.add_argument(
+        "--tls-client-ca",
+        metavar="FILE",
+        help="want a certificate of clients, signed by one of these",
+    )
     whom.add_argument(
         "--proxy-protocol",
         choices=["off", "require"],
@@ -136,11 +173,25 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
         default=limits.when_full.value,
         help="further clients wait, or are told so and rejected (default: %(default)s)",
     )
-    _add_seconds(bounds, "--handshake-timeout", limits.handshake_timeout, "for a PROXY header and a TLS handshake")
     _add_seconds(
-        bounds, "--send-timeout", limits.send_timeout, "how long a client may take for 64 KiB of what it is sent"
+        bounds,
+        "--handshake-timeout",
+        limits.handshake_timeout,
+        "for a PROXY header and a TLS handshake",
     )
-    _add_seconds(bounds, "--drain-delay", limits.drain_delay, "how long to accept after a signal to shut down", _delay)
+    _add_seconds(
+        bounds,
+        "--send-timeout",
+        limits.send_timeout,
+        "how long a client may take for 64 KiB of what it is sent",
+    )
+    _add_seconds(
+        bounds,
+        "--drain-delay",
+        limits.drain_delay,
+        "how long to accept after a signal to shut down",
+        _delay,
+    )
     _add_seconds(bounds, "--grace", limits.grace, "how long conversations may then take to end")
 
     log = parser.add_argument_group("log, on standard error")
@@ -151,7 +202,10 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
         help="what is worth a line; debug: every event of every conversation (default: info)",
     )
     log.add_argument(
-        "--log-format", choices=["text", "json"], default="text", help="json: an object a line (default: text)"
+        "--log-format",
+        choices=["text", "json"],
+        default="text",
+        help="json: an object a line (default: text)",
     )
 
 
@@ -159,19 +213,36 @@ def _add_client(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(error=parser.error, check=_check_client)
     config = ClientConfig()
     parser.add_argument(
-        "--host", help=f"address of the server, or unix:PATH, which has no port (default: {DEFAULT_HOST})"
+        "--host",
+        help=f"address of the server, or unix:PATH, which has no port (default: {DEFAULT_HOST})",
     )
     parser.add_argument("--port", help=f"TCP port of the server (default: {DEFAULT_PORT})")
     _add_framing(parser)
-    _add_seconds(parser, "--timeout", config.reply_timeout, "how long connecting, and each answer, may take")
-    _add_seconds(parser, "--retry-for", 0.0, "how long to try again until a server says its welcome", _delay)
-    parser.add_argument("--tls", action="store_true", help="speak TLS; the certificate must be for --host")
-    parser.add_argument("--ca", metavar="FILE", help="certificates to trust, instead of the system's")
+    _add_seconds(
+        parser, "--timeout", config.reply_timeout, "how long connecting, and each answer, may take"
+    )
+    _add_seconds(
+        parser, "--retry-for", 0.0, "how long to try again until a server says its welcome", _delay
+    )
+    parser.add_argument(
+        "--tls", action="store_true", help="speak TLS; the certificate must be for --host"
+    )
+    parser.add_argument(
+        "--ca", metavar="FILE", help="certificates to trust, instead of the system's"
+    )
     parser.add_argument("--cert", metavar="FILE", help="a certificate to show to the server")
-    parser.add_argument("--key", metavar="FILE", help="its private key, if that is not in the same file")
-    parser.add_argument("--send-proxy", choices=["v1", "v2"], help="send a PROXY header first, of this version")
-    parser.add_argument("--json", action="store_true", help="print a JSON object for each name, greeted or not")
-    parser.add_argument("names", nargs="*", metavar="NAME", help="a name to be greeted; `exit` may come last")
+    parser.add_argument(
+        "--key", metavar="FILE", help="its private key, if that is not in the same file"
+    )
+    parser.add_argument(
+        "--send-proxy", choices=["v1", "v2"], help="send a PROXY header first, of this version"
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="print a JSON object for each name, greeted or not"
+    )
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help="a name to be greeted; `exit` may come last"
+    )
 
 
 def _add_framing(parser: "argparse.ArgumentParser | argparse._ArgumentGroup") -> None:
@@ -208,7 +279,9 @@ def _seconds(text: str) -> float:
 
 
 def _delay(text: str) -> float:
-    return _number(text, "a finite number of seconds, 0 or more", lambda seconds: 0 <= seconds < math.inf)
+    return _number(
+        text, "a finite number of seconds, 0 or more", lambda seconds: 0 <= seconds < math.inf
+    )
 
 
 def _number(text: str, right: str, is_right: Callable[[float], bool]) -> float:
@@ -244,7 +317,11 @@ def _check_serve(arguments: argparse.Namespace) -> None:
         arguments.error("--listen says where to listen: leave out --host and --port")
     if arguments.tls_cert is None:
         _want(arguments, "--tls-cert", "--tls-key", "--tls-client-ca")
-    arguments.only_if_not_activated = (arguments.listen, arguments.host, arguments.port) == (None, None, None)
+    arguments.only_if_not_activated = (arguments.listen, arguments.host, arguments.port) == (
+        None,
+        None,
+        None,
+    )
     _fill_in(arguments, lowest_port=0)
 
 
@@ -253,7 +330,9 @@ def _check_client(arguments: argparse.Namespace) -> None:
     if b"exit" in arguments.names[:-1]:
         arguments.error("`exit` ends the conversation, so no NAME can follow it")
     try:  # a connection that goes nowhere knows what a name is
-        ClientConnection(now=0.0).send_names([name for name in arguments.names if name != b"exit"], now=0.0)
+        ClientConnection(now=0.0).send_names(
+            [name for name in arguments.names if name != b"exit"], now=0.0
+        )
     except LocalProtocolError as exc:
         arguments.error(f"NAME: {exc}")
     if not arguments.tls:
@@ -267,7 +346,9 @@ def _check_client(arguments: argparse.Namespace) -> None:
         except ValueError as exc:
             arguments.error(f"--host: {exc}")
         if arguments.tls:
-            arguments.error(f"--tls needs a host that a certificate can be for, not {arguments.host}")
+            arguments.error(
+                f"--tls needs a host that a certificate can be for, not {arguments.host}"
+            )
 
 
 def _want(arguments: argparse.Namespace, wanted: str, *options: str) -> None:
@@ -289,5 +370,7 @@ def _fill_in(arguments: argparse.Namespace, lowest_port: int) -> None:
         arguments.port = os.environ[source]
     text = DEFAULT_PORT if arguments.port is None else arguments.port
     if not (re.fullmatch("[0-9]{1,5}", text) and lowest_port <= int(text) <= 65535):
-        arguments.error(f"{source} must be a whole number from {lowest_port} to 65535, not {text!r}")
+        arguments.error(
+            f"{source} must be a whole number from {lowest_port} to 65535, not {text!r}"
+        )
     arguments.port = int(text)

@@ -13,7 +13,15 @@ import trio
 
 from greeter_core import Framing, ServerConfig
 from greeter_trio._failures import ExitStatus
-from greeter_trio._net.listeners import Fd, Listener, ListenError, Tcp, adopt, open_listeners, write_port_file
+from greeter_trio._net.listeners import (
+    Fd,
+    Listener,
+    ListenError,
+    Tcp,
+    adopt,
+    open_listeners,
+    write_port_file,
+)
 from greeter_trio._net.optional import optional
 from greeter_trio._net.text import complain
 from greeter_trio._net.tls import TLSError, server_context
@@ -49,7 +57,9 @@ def _allow_descriptors() -> None:
     if not _resource:
         return
     _, most = _resource.getrlimit(_resource.RLIMIT_NOFILE)
-    with contextlib.suppress(OSError, ValueError):  # it is less on some systems, in spite of what they say
+    with contextlib.suppress(
+        OSError, ValueError
+    ):  # it is less on some systems, in spite of what they say
         _resource.setrlimit(_resource.RLIMIT_NOFILE, (most, most))
 
 
@@ -112,7 +122,9 @@ async def _obey(
                 systemd.notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
                 try:
                     service.terms.ssl_context = _ssl_context(arguments)
-                    logger.info("The TLS certificate was loaded again: it holds for new connections")
+                    logger.info(
+                        "The TLS certificate was loaded again: it holds for new connections"
+                    )
                 except TLSError as exc:
                     logger.error("The TLS certificate stays as it was: %s", exc)  # noqa: TRY400 - it says all
                 systemd.notify("READY=1")

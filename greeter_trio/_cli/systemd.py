@@ -9,12 +9,14 @@ from collections.abc import MutableMapping
 from greeter_trio._net.listeners import ListenError
 
 
-def activated(first: int = 3, environ: MutableMapping[str, str] = os.environ) -> list[socket.socket]:
+def activated(
+    first: int = 3, environ: MutableMapping[str, str] = os.environ
+) -> list[socket.socket]:
     """Return the sockets that systemd has opened for this process (sd_listen_fds(3)), close-on-exec. Often it has none.
 
-    They are the descriptors from `first` on; `environ` says how many, and for whom. It is told only once: the variables
-    are removed, so that nobody takes them for his own. Raises `ListenError` if what was passed is no socket, or is not
-    there at all.
+    They are the descriptors from `first` on; `environ` says how many, and for whom. It is told only
+    once: the variables are removed, so that nobody takes them for his own. Raises `ListenError` if
+    what was passed is no socket, or is not there at all.
     """
     pid = environ.pop("LISTEN_PID", "")
     number = environ.pop("LISTEN_FDS", "")
@@ -41,7 +43,8 @@ def activated(first: int = 3, environ: MutableMapping[str, str] = os.environ) ->
 def notify(state: str) -> None:
     r"""Tell systemd, if it wants to know (sd_notify(3)): `READY=1`, `STOPPING=1`, `RELOADING=1\nMONOTONIC_USEC=...`.
 
-    It is help, not duty: nothing is raised, nothing waits, and what cannot be sent at once is dropped.
+    It is help, not duty: nothing is raised, nothing waits, and what cannot be sent at once is
+    dropped.
     """
     where = os.environ.get("NOTIFY_SOCKET")
     if not where or not hasattr(socket, "AF_UNIX"):

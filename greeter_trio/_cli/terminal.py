@@ -1,8 +1,9 @@
 """The client on a terminal: a conversation between a person and the server.
 
-The person's line is read by `input` in a thread, because only there does readline edit lines and nothing else has to
-wait. A thread cannot be cancelled: when the server is gone, or at Ctrl-C, it is left behind, and with it the terminal
-in readline's mode. So the terminal's own settings are kept, and put back at the end whatever happens.
+The person's line is read by `input` in a thread, because only there does readline edit lines and
+nothing else has to wait. A thread cannot be cancelled: when the server is gone, or at Ctrl-C, it is
+left behind, and with it the terminal in readline's mode. So the terminal's own settings are kept,
+and put back at the end whatever happens.
 """
 
 import contextlib
@@ -99,7 +100,9 @@ class _Console:
     def _say(self, line: str | None) -> bool:
         now = self._driver.now()
         if line is None or line == "exit" or self._status is ExitStatus.FAILED:
-            self._leaving = True  # the original server takes the first `exit` for a name, and asks for another
+            self._leaving = (
+                True  # the original server takes the first `exit` for a name, and asks for another
+            )
             self._connection.send_exit(now)
         elif not line:
             return False
@@ -126,7 +129,8 @@ class _Console:
             except (EOFError, OSError):  # Ctrl-D, or the terminal is gone
                 self._show("")
                 return None
-        # Without a terminal to draw on, `input` takes a lock that a thread left behind keeps, and Python wants at exit.
+        # Without a terminal to draw on, `input` takes a lock that a thread left behind keeps, and
+        # Python wants at exit.
         self._show(ASK, end="")
         line = await _read_terminal()
         return line.decode("utf-8", "surrogateescape").rstrip("\r\n") if line else None

@@ -2,10 +2,10 @@
 
 `accept` may report three kinds of errors (accept(2)), and each is answered in its own way:
 
-* *Something is wrong with that connection.* It was reset before it was accepted, or Linux passes on a network error
-  that is already pending on it. The next one may be fine.
-* *Something is wrong with the machine*: no descriptor, no memory. That passes, so try again soon, and say so, but not
-  each time. Errors that nobody has thought of are taken for this kind.
+* *Something is wrong with that connection.* It was reset before it was accepted, or Linux passes on
+  a network error that is already pending on it. The next one may be fine.
+* *Something is wrong with the machine*: no descriptor, no memory. That passes, so try again soon,
+  and say so, but not each time. Errors that nobody has thought of are taken for this kind.
 * *Something is wrong with our call.* That is a bug, and comes out.
 """
 
@@ -66,7 +66,10 @@ class Troubles:
             self._told_at = now
             failures = counted(self.count, "failure")
             logger.warning(
-                "Cannot accept connections on %s: %s; trying again (%s so far)", where, exc.strerror, failures
+                "Cannot accept connections on %s: %s; trying again (%s so far)",
+                where,
+                exc.strerror,
+                failures,
             )
 
 
@@ -96,9 +99,9 @@ class Acceptor:
     async def finish(self) -> None:
         """Accept all connections that wait in the backlog, and close the listener.
 
-        Whoever is still in the backlog when a listener is closed is reset. So there is no `await` between the last
-        attempt, which finds nobody, and the close. (A listener of systemd stays open there, and its backlog is for the
-        next server.)
+        Whoever is still in the backlog when a listener is closed is reset. So there is no `await`
+        between the last attempt, which finds nobody, and the close. (A listener of systemd stays
+        open there, and its backlog is for the next server.)
         """
         try:
             while not self._listener.kept and await self._accept_some():

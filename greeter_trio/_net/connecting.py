@@ -1,7 +1,8 @@
 """From an address to a conversation: TCP or a Unix socket, a PROXY header, TLS, and the server's welcome.
 
-A connection alone proves little: a load balancer without servers accepts it, and closes it at once. So a call counts as
-answered when the server has said WELCOME. Until then nothing was asked, and it can be tried again without harm.
+A connection alone proves little: a load balancer without servers accepts it, and closes it at once.
+So a call counts as answered when the server has said WELCOME. Until then nothing was asked, and it
+can be tried again without harm.
 """
 
 import contextlib
@@ -75,9 +76,10 @@ class Link:
 async def connect(target: Target) -> Link:
     """Connect to a server; how long that may take is up to the caller.
 
-    If the host has several addresses they are tried one after the other, and a second one when the first has not
-    answered within 250 ms (RFC 8305; `trio.open_tcp_stream` does it). The PROXY header goes before TLS. Raises OSError
-    if nothing can be connected to, `trio.BrokenResourceError` if the connection breaks before the header is sent, and
+    If the host has several addresses they are tried one after the other, and a second one when the
+    first has not answered within 250 ms (RFC 8305; `trio.open_tcp_stream` does it). The PROXY
+    header goes before TLS. Raises OSError if nothing can be connected to,
+    `trio.BrokenResourceError` if the connection breaks before the header is sent, and
     `HandshakeFailed`.
     """
     transport = await _open(target)
@@ -90,7 +92,9 @@ async def connect(target: Target) -> Link:
             await transport.send_all(target.encode_header(*ends))
         if not target.ssl_context:
             return Link(transport, peer, None)
-        name = None if target.is_unix else target.host.removesuffix(".")  # a final dot is for resolvers (RFC 6066, 3)
+        name = (
+            None if target.is_unix else target.host.removesuffix(".")
+        )  # a final dot is for resolvers (RFC 6066, 3)
         stream = TLSStream(transport, target.ssl_context, server_side=False, server_hostname=name)
         await stream.do_handshake()
     except BaseException:
@@ -102,7 +106,8 @@ async def connect(target: Target) -> Link:
 async def connect_within(target: Target, patience: float) -> Link:
     """Connect to a server within `patience` seconds, and raise `trio.TooSlowError` otherwise.
 
-    A process that notices that time late was stopped, and tries once more. Raises what `connect` raises, too.
+    A process that notices that time late was stopped, and tries once more. Raises what `connect`
+    raises, too.
     """
     while True:
         with trio.move_on_after(patience) as scope:
@@ -144,7 +149,9 @@ class Facts:
 class NoConversation(Exception):
     """No server has welcomed the client. The message is for people."""
 
-    def __init__(self, message: str, status: ExitStatus, facts: Facts, *, hopeless: bool = False) -> None:
+    def __init__(
+        self, message: str, status: ExitStatus, facts: Facts, *, hopeless: bool = False
+    ) -> None:
         super().__init__(message)
         self.status = status
         """The exit status of a client that gives up now."""
@@ -156,7 +163,11 @@ class NoConversation(Exception):
         """How often it was tried."""
 
     def __str__(self) -> str:
-        return f"{self.args[0]}, after {self.attempts} attempts" if self.attempts > 1 else str(self.args[0])
+        return (
+            f"{self.args[0]}, after {self.attempts} attempts"
+            if self.attempts > 1
+            else str(self.args[0])
+        )
 
 
 class Call:
@@ -185,7 +196,9 @@ class Call:
         if self._welcomed:
             return
         message = self.ending.message
-        if not (self.facts.tls or self.driver.received):  # a server that waits for either says nothing
+        if not (
+            self.facts.tls or self.driver.received
+        ):  # a server that waits for either says nothing
             message += " (does it want TLS or a PROXY header? try --tls or --send-proxy)"
         hopeless = self.ending.reason is EndReason.VIOLATION  # no greeter becomes one
         raise NoConversation(message, self.ending.status, self.facts, hopeless=hopeless)
@@ -211,9 +224,10 @@ class Call:
 async def welcomed(target: Target, config: ClientConfig) -> AsyncIterator[Call]:
     """Call a server, and wait for its welcome; at the end of the block, hang up.
 
-    Connecting may take `config.reply_timeout` seconds, and so may the welcome. Raises `NoConversation`. It is hopeless
-    where something has answered, and would answer the same again: what is no greeter, what speaks no TLS or has a
-    certificate that is not accepted. A host whose name is not known may get to be known.
+    Connecting may take `config.reply_timeout` seconds, and so may the welcome. Raises
+    `NoConversation`. It is hopeless where something has answered, and would answer the same again:
+    what is no greeter, what speaks no TLS or has a certificate that is not accepted. A host whose
+    name is not known may get to be known.
     """
     start = trio.current_time()
     try:
@@ -243,7 +257,9 @@ def milliseconds_since(start: float) -> float:
 def _explain(exc: Exception, advice: dict[int, str]) -> str:
     """Return what went wrong with an address, and what to do about it."""
     cause = exc if isinstance(exc, socket.gaierror) else exc.__cause__ or exc
-    causes = cause.exceptions if isinstance(cause, BaseExceptionGroup) else (cause,)  # one for each address
+    causes = (
+        cause.exceptions if isinstance(cause, BaseExceptionGroup) else (cause,)
+    )  # one for each address
     lines = []
     for each in causes:
         if isinstance(each, socket.gaierror):

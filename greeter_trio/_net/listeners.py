@@ -1,7 +1,7 @@
 """Where the server listens: TCP addresses, Unix sockets, and sockets that somebody else has opened.
 
-From bind to listen nothing awaits, so a cancellation finds each socket either not yet open or in somebody's care. What
-fails closes all that was opened before it.
+From bind to listen nothing awaits, so a cancellation finds each socket either not yet open or in
+somebody's care. What fails closes all that was opened before it.
 """
 
 import contextlib
@@ -36,7 +36,10 @@ _LONGEST_PATH = 107 if sys.platform == "linux" else 103  # bytes, of which socka
 _INET = (socket.AF_INET, socket.AF_INET6)
 _AF_UNIX: Any = getattr(socket, "AF_UNIX", None)
 
-_ABSENT = {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL}  # a kind of address, or an address, that this machine does not have
+_ABSENT = {
+    errno.EAFNOSUPPORT,
+    errno.EADDRNOTAVAIL,
+}  # a kind of address, or an address, that this machine does not have
 
 _ADVICE = {
     errno.EACCES: "ports below 1024, and folders of others, need privileges",
@@ -150,7 +153,12 @@ _INSTRUCTION = struct.Struct("HBBI")  # struct sock_filter in linux/filter.h: co
 _NO_SYN = b"".join(
     _INSTRUCTION.pack(*instruction)
     for instruction in (
-        (0x30, 0, 0, 13),  # load the byte with the flags; the packet begins with the TCP header (RFC 9293, 3.1)
+        (
+            0x30,
+            0,
+            0,
+            13,
+        ),  # load the byte with the flags; the packet begins with the TCP header (RFC 9293, 3.1)
         (0x54, 0, 0, 0x12),  # look at SYN and ACK
         (0x15, 0, 1, 0x02),  # if there is SYN alone,
         (0x06, 0, 0, 0),  # drop it;
@@ -181,7 +189,8 @@ class Listener:
 
         Call it within `trio.run`: tasks that wait for the socket are told.
         """
-        # While we listen no server takes our place, and the file's inode is not used again, so the file goes first.
+        # While we listen no server takes our place, and the file's inode is not used again, so the
+        # file goes first.
         self._remove_file()
         self.trio.socket.close()
         self.socket.close()
@@ -189,23 +198,28 @@ class Listener:
     def close_entrance(self) -> None:
         """Let nobody connect any more, as far as the system allows that; who has connected can still be accepted.
 
-        A Unix socket cannot be found without its file. A TCP socket is told not to see who wants to begin a connection
-        (Linux: SO_ATTACH_FILTER in socket(7)). They try again after a second, as if the network had lost it, and find
-        that nobody listens, or the next server. Otherwise the kernel completes handshakes between the last accept and
-        the close, and resets them: in 104 shutdowns under 100 reconnecting clients that happened 9 times, and with the
-        filter never in 60. A socket that others may use, too, is left alone.
+        A Unix socket cannot be found without its file. A TCP socket is told not to see who wants to
+        begin a connection (Linux: SO_ATTACH_FILTER in socket(7)). They try again after a second, as
+        if the network had lost it, and find that nobody listens, or the next server. Otherwise the
+        kernel completes handshakes between the last accept and the close, and resets them: in 104
+        shutdowns under 100 reconnecting clients that happened 9 times, and with the filter never in
+        60. A socket that others may use, too, is left alone.
         """
         self._remove_file()
         if sys.platform == "linux" and self.socket.family in _INET and not self.foreign:
             program = ctypes.create_string_buffer(_NO_SYN)
             with contextlib.suppress(OSError):
-                sock_fprog = struct.pack("HP", len(_NO_SYN) // _INSTRUCTION.size, ctypes.addressof(program))
+                sock_fprog = struct.pack(
+                    "HP", len(_NO_SYN) // _INSTRUCTION.size, ctypes.addressof(program)
+                )
                 self.socket.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, sock_fprog)
 
     def _remove_file(self) -> None:
         if self._file:
             path, born = self._file
-            with contextlib.suppress(OSError):  # what cannot be removed is stale, and the next server replaces it
+            with contextlib.suppress(
+                OSError
+            ):  # what cannot be removed is stale, and the next server replaces it
                 if os.path.samestat(os.lstat(path), born):
                     os.unlink(path)  # noqa: PTH108 - the path is a string, as sockets have it
             self._file = None
@@ -214,7 +228,8 @@ class Listener:
 def adopt(sock: socket.socket, *, foreign: bool = False, kept: bool = False) -> Listener:
     """Return the listener for a socket that listens already; it becomes non-blocking and close-on-exec.
 
-    Raises `ListenError` if the socket does not listen, or not for a stream. Then it is still the caller's.
+    Raises `ListenError` if the socket does not listen, or not for a stream. Then it is still the
+    caller's.
     """
     if sock.type != socket.SOCK_STREAM or not _listens(sock):
         msg = f"descriptor {sock.fileno()} must be a stream socket that listens (systemd: ListenStream= and Accept=no)"
@@ -256,18 +271,23 @@ def _listens(sock: socket.socket) -> bool:
 def _name(sock: socket.socket) -> str:
     where = sock.getsockname()
     if isinstance(where, (str, bytes)):  # a Unix socket
-        return "unix:" + os.fsdecode(where).replace("\0", "@")  # an abstract one may be passed to us
+        return "unix:" + os.fsdecode(where).replace(
+            "\0", "@"
+        )  # an abstract one may be passed to us
     return address(where)
 
 
-async def open_listeners(endpoints: Sequence[Endpoint], *, reuse_port: bool = False) -> list[Listener]:
+async def open_listeners(
+    endpoints: Sequence[Endpoint], *, reuse_port: bool = False
+) -> list[Listener]:
     """Listen on all endpoints; one that is given twice counts once.
 
-    A host is listened on at each of its addresses that this machine has. With `reuse_port` other servers of the same
-    user may listen on the same TCP ports, if they want it, too (SO_REUSEPORT, socket(7)). A Unix socket that nobody
-    listens on any more is replaced.
+    A host is listened on at each of its addresses that this machine has. With `reuse_port` other
+    servers of the same user may listen on the same TCP ports, if they want it, too (SO_REUSEPORT,
+    socket(7)). A Unix socket that nobody listens on any more is replaced.
 
-    Raises `ListenError` if any of them fails. Then nothing is left open, and no file is left behind.
+    Raises `ListenError` if any of them fails. Then nothing is left open, and no file is left
+    behind.
     """
     listeners: list[Listener] = []
     with contextlib.ExitStack() as opened:
@@ -344,14 +364,18 @@ def _listen_tcp(addresses: Iterable[_Address], port: int, *, reuse_port: bool) -
             port = port or sock.getsockname()[1]
         if absent and not sockets:
             raise absent
-        for sock in sockets:  # not before all are bound: nobody is to connect to a socket that is closed again
+        for sock in (
+            sockets
+        ):  # not before all are bound: nobody is to connect to a socket that is closed again
             sock.listen(_BACKLOG)
         listeners = [adopt(sock) for sock in sockets]
         opened.pop_all()
     return listeners
 
 
-def _bind_tcp(family: socket.AddressFamily, where: tuple[Any, ...], *, reuse_port: bool) -> socket.socket:
+def _bind_tcp(
+    family: socket.AddressFamily, where: tuple[Any, ...], *, reuse_port: bool
+) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         _set_reuse(sock, reuse_port=reuse_port)
@@ -386,9 +410,10 @@ def _set_reuse(sock: socket.socket, *, reuse_port: bool) -> None:
 async def _open_unix(path: str) -> Listener:
     """Listen at a path, and hold a lock on its folder meanwhile.
 
-    Otherwise, of two servers that start at once, both may find the same stale file, and the slower one would remove the
-    file of the other, or would find it bound but not yet listened on, and take it for stale. Anybody who can read the
-    folder can hold the lock, too; who holds it for long is no server that starts, and is not waited for.
+    Otherwise, of two servers that start at once, both may find the same stale file, and the slower
+    one would remove the file of the other, or would find it bound but not yet listened on, and take
+    it for stale. Anybody who can read the folder can hold the lock, too; who holds it for long is
+    no server that starts, and is not waited for.
     """
     if not (_fcntl and _AF_UNIX):
         raise OSError(_MISSING["unix"])
@@ -464,8 +489,8 @@ def _open_fd(number: int) -> Listener:
 def write_port_file(path: str | os.PathLike[str], listeners: Iterable[Listener]) -> None:
     """Write the numbers of the TCP ports to a file, in decimal, one a line, each once.
 
-    The file appears, or is replaced, at once and complete: whoever finds it can read it. Its mode is what umask leaves
-    of 0666. Raises `ListenError`, and then the file is as it was.
+    The file appears, or is replaced, at once and complete: whoever finds it can read it. Its mode
+    is what umask leaves of 0666. Raises `ListenError`, and then the file is as it was.
     """
     path = Path(path)
     sockets = (each.socket for each in listeners)

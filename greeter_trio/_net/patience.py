@@ -1,7 +1,8 @@
 """Timeouts of a process that may have been stopped.
 
-A process that was suspended, or had too much to do, may notice long afterwards that a time is over. What its peer has
-done meanwhile may wait in a socket. So the peer is not blamed, and gets its time once more.
+A process that was suspended, or had too much to do, may notice long afterwards that a time is over.
+What its peer has done meanwhile may wait in a socket. So the peer is not blamed, and gets its time
+once more.
 """
 
 import trio

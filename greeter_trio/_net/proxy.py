@@ -1,15 +1,17 @@
 """The PROXY protocol, versions 1 and 2: who it is for whom a proxy has connected.
 
-Source: "The PROXY protocol, Versions 1 & 2", doc/proxy-protocol.txt of HAProxy. The header comes before anything else,
-and nobody guesses whether there is one: otherwise every client could choose its address. Where the source leaves a
-choice, or practice differs:
+Source: "The PROXY protocol, Versions 1 & 2", doc/proxy-protocol.txt of HAProxy. The header comes
+before anything else, and nobody guesses whether there is one: otherwise every client could choose
+its address. Where the source leaves a choice, or practice differs:
 
 * *Sources that are no TCP addresses* (UNSPEC, datagrams, Unix sockets) are accepted, and not told.
-* *What stands behind the addresses in version 2* (TLVs, a checksum among them) is skipped and not looked at. The length
-  in the header says where it ends, so whatever is wrong with it cannot become a part of the conversation.
-* *IPv6 addresses in version 1* may end in a dotted quad (RFC 4291, 2.2): so inet_ntop(3) writes IPv4-mapped addresses,
-  and with it HAProxy.
-* *An LF without CR* ends no line, but is refused at once even after UNKNOWN, instead of waiting for a CR LF.
+* *What stands behind the addresses in version 2* (TLVs, a checksum among them) is skipped and not
+  looked at. The length in the header says where it ends, so whatever is wrong with it cannot become
+  a part of the conversation.
+* *IPv6 addresses in version 1* may end in a dotted quad (RFC 4291, 2.2): so inet_ntop(3) writes
+  IPv4-mapped addresses, and with it HAProxy.
+* *An LF without CR* ends no line, but is refused at once even after UNKNOWN, instead of waiting for
+  a CR LF.
 """
 
 import contextlib
@@ -29,14 +31,25 @@ _IPAddress: TypeAlias = IPv4Address | IPv6Address
 
 _START_V1 = b"PROXY "
 _MAX_V1 = 107  # bytes, CR LF included (section 2.1)
-_IP_V1: dict[bytes, type[IPv4Address] | type[IPv6Address]] = {b"TCP4": IPv4Address, b"TCP6": IPv6Address}
+_IP_V1: dict[bytes, type[IPv4Address] | type[IPv6Address]] = {
+    b"TCP4": IPv4Address,
+    b"TCP6": IPv6Address,
+}
 
 _START_V2 = b"\r\n\r\n\0\r\nQUIT\n"
-_FIXED_V2 = struct.Struct("!12sBBH")  # signature, version and command, family and transport, length of what follows
-_MAX_V2 = 16384  # bytes in all; HAProxy itself takes no longer ones by default (tune.bufsize), and certificates fit
+_FIXED_V2 = struct.Struct(
+    "!12sBBH"
+)  # signature, version and command, family and transport, length of what follows
+# bytes in all; HAProxy itself takes no longer ones by default (tune.bufsize), and certificates fit
+_MAX_V2 = 16384
 _LOCAL, _PROXY = 0x20, 0x21
 _TCP_V2 = {0x11: struct.Struct("!4s4sHH"), 0x21: struct.Struct("!16s16sHH")}
-_LENGTHS_V2 = {0: 0, 1: 12, 2: 36, 3: 216}  # of addresses and ports, for each family: unspecified, IPv4, IPv6, Unix
+_LENGTHS_V2 = {
+    0: 0,
+    1: 12,
+    2: 36,
+    3: 216,
+}  # of addresses and ports, for each family: unspecified, IPv4, IPv6, Unix
 _TRANSPORTS_V2 = {0, 1, 2}  # unspecified, stream, datagram
 
 _SHOWN = 40  # bytes of what is no header
@@ -46,13 +59,16 @@ class ProxyError(Exception):
     """What came is not a PROXY header. The message is for a log, and safe there."""
 
 
-async def receive_header(stream: trio.SocketStream, header: bytearray | None = None) -> Address | None:
+async def receive_header(
+    stream: trio.SocketStream, header: bytearray | None = None
+) -> Address | None:
     """Take the PROXY header off the stream, and nothing behind it; return the source address that it tells.
 
-    None means that the connection's own peer counts: the proxy speaks for itself (LOCAL), or the source is unknown or
-    has no TCP address. Raises `ProxyError`, at the first byte that cannot begin a header, when a header is wrong, and
-    when the stream ends too early; and `trio.BrokenResourceError`. How long to wait is the caller's choice. Whoever
-    gives it an empty `header` to keep what it has read can call it again with that after a cancellation.
+    None means that the connection's own peer counts: the proxy speaks for itself (LOCAL), or the
+    source is unknown or has no TCP address. Raises `ProxyError`, at the first byte that cannot
+    begin a header, when a header is wrong, and when the stream ends too early; and
+    `trio.BrokenResourceError`. How long to wait is the caller's choice. Whoever gives it an empty
+    `header` to keep what it has read can call it again with that after a cancellation.
     """
     if header is None:
         header = bytearray()
@@ -66,7 +82,8 @@ async def receive_header(stream: trio.SocketStream, header: bytearray | None = N
             raise ProxyError(msg if header else "it ended the stream and sent no PROXY header")
         found = parse_header(bytes(header) + seen)
         size, source = found or (len(header) + len(seen), None)
-        # What was seen is taken even if it is only a part of the header: the next look would not wait for more.
+        # What was seen is taken even if it is only a part of the header: the next look would not
+        # wait for more.
         header.extend(await stream.receive_some(size - len(header)))
         if found:
             return source
@@ -75,7 +92,8 @@ async def receive_header(stream: trio.SocketStream, header: bytearray | None = N
 def parse_header(data: bytes) -> tuple[int, Address | None] | None:
     """Return the size in bytes of the header that `data` begins with, and the source address or None.
 
-    Return None, for both, while the header is not complete; then all of `data` belongs to it. Raises `ProxyError`.
+    Return None, for both, while the header is not complete; then all of `data` belongs to it.
+    Raises `ProxyError`.
     """
     if data.startswith(_START_V1[: len(data)]):
         return _parse_v1(data)
@@ -141,9 +159,7 @@ def _parse_v2(data: bytes) -> tuple[int, Address | None] | None:
             msg = f"its PROXY header must have family 0 to 3 and transport 0 to 2, not {family} and {transport}"
             raise ProxyError(msg)
         if length < _LENGTHS_V2[family]:
-            msg = (
-                f"its PROXY header must have {_LENGTHS_V2[family]} bytes for addresses of family {family}, not {length}"
-            )
+            msg = f"its PROXY header must have {_LENGTHS_V2[family]} bytes for addresses of family {family}, not {length}"
             raise ProxyError(msg)
     if len(data) < size:
         return None
@@ -156,8 +172,8 @@ def _parse_v2(data: bytes) -> tuple[int, Address | None] | None:
 def encode_v1(source: object, destination: object) -> bytes:
     """Return the header of version 1 for a connection between these two, addresses as `getsockname` returns them.
 
-    Addresses other than two of IPv4 or two of IPv6 become UNKNOWN. Scopes (`%eth0`) are dropped: they mean nothing
-    elsewhere.
+    Addresses other than two of IPv4 or two of IPv6 become UNKNOWN. Scopes (`%eth0`) are dropped:
+    they mean nothing elsewhere.
     """
     ends = _tcp_ends(source, destination)
     if ends is None:
@@ -177,7 +193,9 @@ def encode_v2(source: object, destination: object) -> bytes:
     return _FIXED_V2.pack(_START_V2, _PROXY, protocol, len(addresses)) + addresses
 
 
-def _tcp_ends(source: object, destination: object) -> tuple[_IPAddress, _IPAddress, int, int] | None:
+def _tcp_ends(
+    source: object, destination: object
+) -> tuple[_IPAddress, _IPAddress, int, int] | None:
     """Return both IP addresses, if they are of the same version, and both ports: the order that both headers have."""
     match source, destination:
         case (str(host), int(port), *_), (str(other_host), int(other_port), *_):

@@ -3,10 +3,10 @@
 A transport asks a `Watch` of its socket when reading is worth a try. There are two kinds. The plain
 one is Trio's `wait_readable`, everywhere. `EdgeReadiness` is there for speed alone, on Linux: Trio
 tells the kernel for each single wait what it waits for (epoll_ctl(2), level-triggered, one-shot).
-Here each socket is registered once, edge-triggered, with one epoll of our own. One task waits
-for that with `wait_readable` and reschedules the tasks whose sockets have something. They remain
-tasks like any other: cancelled and timed out by Trio. Beside the plain watch, an idle connection
-takes 4.9 KiB and not 6.2, and a greeting takes 3 to 24 % less CPU with clients who need a moment for
+Here each socket is registered once, edge-triggered, with one epoll of our own. One task waits for
+that with `wait_readable` and reschedules the tasks whose sockets have something. They remain tasks
+like any other: cancelled and timed out by Trio. Beside the plain watch, an idle connection takes
+4.9 KiB and not 6.2, and a greeting takes 3 to 24 % less CPU with clients who need a moment for
 their next name; with clients who have it at once it takes 3 to 7 % more.
 """
 
@@ -123,7 +123,9 @@ class EdgeReadiness(Readiness):
 
     def add(self, fd: int, watch: EdgeWatch) -> None:
         """Register a descriptor."""
-        self._epoll.register(fd, _select.EPOLLIN | _select.EPOLLPRI | _select.EPOLLRDHUP | _select.EPOLLET)
+        self._epoll.register(
+            fd, _select.EPOLLIN | _select.EPOLLPRI | _select.EPOLLRDHUP | _select.EPOLLET
+        )
         self._watches[fd] = watch
 
     def forget(self, fd: int) -> None:

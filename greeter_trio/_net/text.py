@@ -13,8 +13,9 @@ _BREAKS = "\u2028\u2029"
 def printable(data: bytes) -> str:
     r"""Return bytes from the network as text that is safe on a terminal and in a log.
 
-    They are decoded as UTF-8, with U+FFFD for what is not UTF-8. Control characters (C0, DEL, C1), bidirectional
-    controls (Unicode TR 9) and line separators, any of which could make a terminal lie, become escapes such as \x1b.
+    They are decoded as UTF-8, with U+FFFD for what is not UTF-8. Control characters (C0, DEL, C1),
+    bidirectional controls (Unicode TR 9) and line separators, any of which could make a terminal
+    lie, become escapes such as \x1b.
     """
     text = data.decode("utf-8", "replace")
     if text.isprintable():
@@ -31,7 +32,8 @@ def _escaped(char: str) -> str:
 def address(sockname: object) -> str:
     """Return what `getsockname` or `getpeername` returned as HOST:PORT, or [HOST]:PORT for IPv6.
 
-    An IPv4 client of a socket for both families is shown as that, and not as mapped to IPv6 (RFC 4291, 2.5.5.2).
+    An IPv4 client of a socket for both families is shown as that, and not as mapped to IPv6 (RFC
+    4291, 2.5.5.2).
     """
     match sockname:
         case (str(host), int(port), *_):
@@ -39,7 +41,9 @@ def address(sockname: object) -> str:
                 host = host.removeprefix("::ffff:")
             return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         case _:
-            return printable(os.fsencode(str(sockname))) or "unnamed"  # a client chooses the path of its Unix socket
+            return (
+                printable(os.fsencode(str(sockname))) or "unnamed"
+            )  # a client chooses the path of its Unix socket
 
 
 def strerror(number: int) -> str:

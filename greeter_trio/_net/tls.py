@@ -1,8 +1,8 @@
 """TLS: contexts from files, and a stream that can be half-closed.
 
-Trio's own `SSLStream` is not used, for two reasons. It cannot be half-closed: its end closes the transport too, and the
-input that is unread then destroys the last word on its way (PROTOCOL.md, S8.3). And when a handshake fails it drops the
-alert that would tell the peer why.
+Trio's own `SSLStream` is not used, for two reasons. It cannot be half-closed: its end closes the
+transport too, and the input that is unread then destroys the last word on its way (PROTOCOL.md,
+S8.3). And when a handshake fails it drops the alert that would tell the peer why.
 """
 
 import contextlib
@@ -14,8 +14,13 @@ import trio
 from .tls_words import explain, reason, words
 from .transport import SteppedStream, transport_over
 
-_RECORD = 16384  # bytes: the most that one TLS record carries; OpenSSL's buffers never hold much more
-_FIRST_BYTES = (b"\x15", b"\x16")  # alert and handshake: the only records that a peer can begin with
+_RECORD = (
+    16384  # bytes: the most that one TLS record carries; OpenSSL's buffers never hold much more
+)
+_FIRST_BYTES = (
+    b"\x15",
+    b"\x16",
+)  # alert and handshake: the only records that a peer can begin with
 
 
 class TLSError(Exception):
@@ -32,13 +37,15 @@ class HandshakeFailed(Exception):
 def server_context(cert: str, key: str | None, client_ca: str | None = None) -> ssl.SSLContext:
     """Return what a server needs to speak TLS, 1.2 or newer.
 
-    `cert` is a PEM file with its certificate, followed by the intermediate ones; `key` is one with its private key, and
-    None means that it is in the same file. With `client_ca`, a PEM file, clients must show a certificate that one of
-    these CAs signed. Raises `TLSError`.
+    `cert` is a PEM file with its certificate, followed by the intermediate ones; `key` is one with
+    its private key, and None means that it is in the same file. With `client_ca`, a PEM file,
+    clients must show a certificate that one of these CAs signed. Raises `TLSError`.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     _restrict(context)
-    context.num_tickets = 0  # nobody resumes a conversation, and the first record after the handshake is WELCOME
+    context.num_tickets = (
+        0  # nobody resumes a conversation, and the first record after the handshake is WELCOME
+    )
     _load_certificate(context, cert, key)
     if client_ca is not None:
         _load_authorities(context, client_ca)
@@ -46,12 +53,14 @@ def server_context(cert: str, key: str | None, client_ca: str | None = None) -> 
     return context
 
 
-def client_context(ca: str | None = None, cert: str | None = None, key: str | None = None) -> ssl.SSLContext:
+def client_context(
+    ca: str | None = None, cert: str | None = None, key: str | None = None
+) -> ssl.SSLContext:
     """Return what a client needs to speak TLS, 1.2 or newer.
 
-    The server's certificate must be signed by a CA in the PEM file `ca`; None means the CAs that the system trusts.
-    `cert` and `key` are for servers that demand a certificate; `key` None means that it is in the same file. Raises
-    `TLSError`.
+    The server's certificate must be signed by a CA in the PEM file `ca`; None means the CAs that
+    the system trusts. `cert` and `key` are for servers that demand a certificate; `key` None means
+    that it is in the same file. Raises `TLSError`.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     _restrict(context)
@@ -117,15 +126,18 @@ def _diagnose(path: str, label: str, what: str) -> None:
 class TLSStream(trio.abc.HalfCloseableStream, SteppedStream):
     """TLS over a stream, that can be half-closed.
 
-    `context` is from one of `server_context` or `client_context`; a client gives the name or address that the server's
-    certificate must be for. Nothing can be sent or received before `do_handshake`.
+    `context` is from one of `server_context` or `client_context`; a client gives the name or
+    address that the server's certificate must be for. Nothing can be sent or received before
+    `do_handshake`.
 
-    The end of each direction is a close_notify (RFC 8446, 6.1). After the peer's, one can go on sending, and after
-    one's own one can go on receiving; OpenSSL allows that with TLS 1.2 too. Input that ends without it may have been
-    cut short by anybody on the path: `receive_some` raises `trio.BrokenResourceError`.
+    The end of each direction is a close_notify (RFC 8446, 6.1). After the peer's, one can go on
+    sending, and after one's own one can go on receiving; OpenSSL allows that with TLS 1.2 too.
+    Input that ends without it may have been cut short by anybody on the path: `receive_some` raises
+    `trio.BrokenResourceError`.
 
-    One task may send while another receives. A receive that is cancelled has lost nothing. A `send_all` that is
-    cancelled breaks the sending direction; `send_some` can be called again. Errors have messages for people.
+    One task may send while another receives. A receive that is cancelled has lost nothing. A
+    `send_all` that is cancelled breaks the sending direction; `send_some` can be called again.
+    Errors have messages for people.
     """
 
     def __init__(
@@ -156,8 +168,8 @@ class TLSStream(trio.abc.HalfCloseableStream, SteppedStream):
     async def do_handshake(self) -> None:
         """Agree with the peer on TLS, and check its certificate; how long that may take is up to the caller.
 
-        Raises `HandshakeFailed`, when the peer has been told why; the stream must then be closed. After a cancellation
-        it can be called again, and goes on.
+        Raises `HandshakeFailed`, when the peer has been told why; the stream must then be closed.
+        After a cancellation it can be called again, and goes on.
         """
         try:
             while not self.version:
@@ -216,7 +228,8 @@ class TLSStream(trio.abc.HalfCloseableStream, SteppedStream):
     async def send_some(self, data: bytes | memoryview) -> int:
         """Send the first record of it, at most 16384 bytes; return how many bytes that was.
 
-        After a cancellation call it again with the same data, if there is more to send, or with more behind that.
+        After a cancellation call it again with the same data, if there is more to send, or with
+        more behind that.
         """
         self._check_sending()
         return await self._send_record(data)
@@ -241,8 +254,8 @@ class TLSStream(trio.abc.HalfCloseableStream, SteppedStream):
             await trio.lowlevel.checkpoint()
             return
         self._check_sending()
-        # OpenSSL looks for the peer's close_notify right after it has made ours. To find anything else there breaks the
-        # connection, so what has come is decrypted first.
+        # OpenSSL looks for the peer's close_notify right after it has made ours. To find anything
+        # else there breaks the connection, so what has come is decrypted first.
         with contextlib.suppress(ssl.SSLError):
             while data := self._tls.read(_RECORD):
                 self._received += data
@@ -277,7 +290,9 @@ class TLSStream(trio.abc.HalfCloseableStream, SteppedStream):
         try:
             self._unsent += self._outgoing.read()
             while self._unsent:
-                sent = self._transport.send_now(self._unsent) or await self._transport.send_some(self._unsent)
+                sent = self._transport.send_now(self._unsent) or await self._transport.send_some(
+                    self._unsent
+                )
                 self._unsent = self._unsent[sent:]
         finally:
             self._sending = False
@@ -285,8 +300,9 @@ class TLSStream(trio.abc.HalfCloseableStream, SteppedStream):
     async def _feed(self) -> bytes | bytearray:
         """Receive, and pass the bytes to OpenSSL.
 
-        What OpenSSL answers by itself (a new key, no to a renegotiation) waits for the next send, as it may (RFC 8446,
-        4.6.3): a receive that sent it could not be cancelled without harm. A peer that makes it pile up attacks us.
+        What OpenSSL answers by itself (a new key, no to a renegotiation) waits for the next send,
+        as it may (RFC 8446, 4.6.3): a receive that sent it could not be cancelled without harm. A
+        peer that makes it pile up attacks us.
         """
         if self._outgoing.pending > _RECORD:
             msg = f"{self._peer} asks for new keys again and again"

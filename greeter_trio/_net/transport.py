@@ -3,8 +3,8 @@
 A `Transport` is one end of a reliable byte stream. `SocketTransport` is the one for TCP and Unix
 sockets; `StreamTransport` goes around any Trio stream. `transport_over` chooses.
 
-Trio's `SocketStream` is not used for sockets: it has no calls that never wait, and guards against two
-tasks that use it at the same time, which the driver does not need.
+Trio's `SocketStream` is not used for sockets: it has no calls that never wait, and guards against
+two tasks that use it at the same time, which the driver does not need.
 """
 
 import contextlib
@@ -24,7 +24,9 @@ from .tls_words import explain
 
 _fcntl, _termios = optional("fcntl"), optional("termios")
 
-SIZE = 16384  # bytes to receive at once; a peer that never reads makes a server keep 17 times as much
+SIZE = (
+    16384  # bytes to receive at once; a peer that never reads makes a server keep 17 times as much
+)
 _MANY = 2**20  # bytes, more than a receive buffer usually holds
 _BUFFERED = 65536  # bytes, more than a stream such as TLS holds back
 _PASSES = 10  # of the scheduler; a Trio stream that has something hands it over within a few
@@ -66,7 +68,8 @@ class Transport(ABC):
     async def send_eof(self, patience: float) -> None:
         """End the sending direction; or, where that is not possible, close.
 
-        TLS has a last word of its own: a peer that does not take it in so many seconds goes without.
+        TLS has a last word of its own: a peer that does not take it in so many seconds goes
+        without.
         """
 
     @abstractmethod
@@ -136,7 +139,9 @@ class SocketTransport(Transport):
         sent = 0
         while not sent:
             fd = self._sock.fileno()
-            if fd < 0:  # another task has closed it; to wait for -1 would leave Trio a task that waits for ever
+            if (
+                fd < 0
+            ):  # another task has closed it; to wait for -1 would leave Trio a task that waits for ever
                 raise trio.BrokenResourceError(os.strerror(errno.EBADF))
             await trio.lowlevel.wait_writable(fd)
             sent = self.send_now(data)
@@ -162,15 +167,16 @@ class SteppedStream(trio.abc.Stream):
     async def send_some(self, data: bytes | memoryview) -> int:
         """Send a part of it, however long that takes; return how many bytes that was.
 
-        After a cancellation call it again with the same data, if there is more to send, or with more behind that.
+        After a cancellation call it again with the same data, if there is more to send, or with
+        more behind that.
         """
 
 
 class StreamTransport(Transport):
     """Any Trio stream: TLS, memory, a stream of the caller's own making.
 
-    Most have no way to send a part: `send_some` that was cancelled breaks this transport, unless it is a
-    `SteppedStream`.
+    Most have no way to send a part: `send_some` that was cancelled breaks this transport, unless it
+    is a `SteppedStream`.
     """
 
     __slots__ = ("_broken", "_half_sent", "_stream")
@@ -218,7 +224,9 @@ class StreamTransport(Transport):
             nursery.cancel_scope.cancel()
 
         async with trio.open_nursery() as nursery:
-            nursery.cancel_scope.shield = True  # it is soon over, and what was received must not be lost
+            nursery.cancel_scope.shield = (
+                True  # it is soon over, and what was received must not be lost
+            )
             nursery.start_soon(receive)
             for _ in range(_PASSES):
                 await trio.lowlevel.checkpoint()
@@ -319,7 +327,8 @@ class _Borrowed:
 class _Alias(socket.socket):
     """A second object for a descriptor that another one owns, and closes.
 
-    A copy of the descriptor (`socket.dup`) would keep the connection open until that is closed, too.
+    A copy of the descriptor (`socket.dup`) would keep the connection open until that is closed,
+    too.
     """
 
     def __del__(self) -> None:

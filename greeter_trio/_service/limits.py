@@ -19,7 +19,9 @@ class WhenFull(enum.Enum):
     REJECT = "reject"  #: it is told so, and the connection is closed in good order
 
 
-def _must_be(what: str, is_right: Callable[[Any], bool]) -> Callable[[object, "attrs.Attribute[Any]", Any], None]:
+def _must_be(
+    what: str, is_right: Callable[[Any], bool]
+) -> Callable[[object, "attrs.Attribute[Any]", Any], None]:
     """Return a validator that refuses, in these words, what is no number or not right."""
 
     def validate(_: object, attribute: "attrs.Attribute[Any]", value: object) -> None:
@@ -48,7 +50,8 @@ class Limits:
 
     max_connections: How many clients are served at the same time; 1 or more.
     when_full: What becomes of the next one.
-    handshake_timeout: How long a client may take for its PROXY header and its TLS handshake together.
+    handshake_timeout: How long a client may take for its PROXY header and its TLS handshake
+    together.
     send_timeout: How long a client may take to read the next 64 KiB sent to it.
     drain_delay: How long clients are still accepted after the server was told to shut down.
     grace: How long, after that, conversations may take to end in good order.

@@ -1,6 +1,7 @@
 """What the server tells about itself: the log, as text or as JSON, and counters.
 
-A line in the log is for a person, and has `extra={"facts": {...}}` for programs, which the JSON format shows as well.
+A line in the log is for a person, and has `extra={"facts": {...}}` for programs, which the JSON
+format shows as well.
 """
 
 import datetime as dt
@@ -38,9 +39,9 @@ class JsonFormatter(logging.Formatter):
 class PatientHandler(logging.StreamHandler[TextIO]):
     """Writes a line at once, or not at all: a log that nobody reads must not stop the server.
 
-    A pipe or a terminal is asked first whether it takes a line (POLLOUT in poll(2): 4096 bytes at least, for a pipe).
-    What could not be written is counted, and the number is told as soon as it can be. Where there
-    is no poll (Windows) each line is written, however long that takes.
+    A pipe or a terminal is asked first whether it takes a line (POLLOUT in poll(2): 4096 bytes at
+    least, for a pipe). What could not be written is counted, and the number is told as soon as it
+    can be. Where there is no poll (Windows) each line is written, however long that takes.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -58,7 +59,9 @@ class PatientHandler(logging.StreamHandler[TextIO]):
             return
         if self._dropped:
             lines, self._dropped = counted(self._dropped, "line"), 0
-            told = logging.makeLogRecord({"name": record.name, "levelno": logging.WARNING, "levelname": "WARNING"})
+            told = logging.makeLogRecord(
+                {"name": record.name, "levelno": logging.WARNING, "levelname": "WARNING"}
+            )
             told.msg = f"Nobody read the log: {lines} dropped"
             super().emit(told)
         super().emit(record)
@@ -77,7 +80,12 @@ class Counters:
     accept_failures: int = 0
 
     def __add__(self, other: "Counters") -> "Counters":
-        return Counters(*(getattr(self, field.name) + getattr(other, field.name) for field in attrs.fields(Counters)))
+        return Counters(
+            *(
+                getattr(self, field.name) + getattr(other, field.name)
+                for field in attrs.fields(Counters)
+            )
+        )
 
     def facts(self) -> dict[str, int]:
         """Return all of them, named as Prometheus has it (`_total` only grows, `reason` is a label)."""
@@ -100,5 +108,7 @@ class Counters:
         text = ", ".join(f"{name} {number}" for name, number in facts.items())
         name, level = logger.name, logging.INFO
         logger.handle(
-            logger.makeRecord(name, level, __file__, 0, "Counters: %s", (text,), None, extra={"facts": facts})
+            logger.makeRecord(
+                name, level, __file__, 0, "Counters: %s", (text,), None, extra={"facts": facts}
+            )
         )

@@ -7,7 +7,14 @@ from typing import Any
 
 import trio
 
-from greeter_core import ConversationEnded, EndReason, NamesReceived, Refused, ServerConnection, ServerEvent
+from greeter_core import (
+    ConversationEnded,
+    EndReason,
+    NamesReceived,
+    Refused,
+    ServerConnection,
+    ServerEvent,
+)
 from greeter_trio._drive import BROKEN, Driver
 from greeter_trio._net.patience import is_late
 from greeter_trio._net.proxy import ProxyError, receive_header
@@ -106,12 +113,16 @@ class Conversation:
                 await self._start(transport).run()
         except Exception:
             self._end("bug", "the server has a bug")
-            logger.exception("The conversation with %s failed", address(self._peer), extra=self._extra("failed"))
+            logger.exception(
+                "The conversation with %s failed", address(self._peer), extra=self._extra("failed")
+            )
         finally:
             if transport:
                 transport.close()
             self._sock.close()
-            if self._connection and self.reason == "cut":  # if it was closing, it keeps the reason that it had (S8.4)
+            if (
+                self._connection and self.reason == "cut"
+            ):  # if it was closing, it keeps the reason that it had (S8.4)
                 self._connection.connection_lost()
                 for event in self._connection.events():
                     self._handle(event)
@@ -153,7 +164,10 @@ class Conversation:
             self._end("handshake", f"the connection was lost ({explain(exc)})")
         else:
             hurry = self._shutting_down
-            self._end("handshake", f"no {awaited} " + ("before the end" if hurry else f"within {patience:g} s"))
+            self._end(
+                "handshake",
+                f"no {awaited} " + ("before the end" if hurry else f"within {patience:g} s"),
+            )
         if awaited == "PROXY header":
             self._log_open()
         return None
@@ -179,9 +193,13 @@ class Conversation:
         return StreamTransport(tls)
 
     def _start(self, transport: Transport) -> Driver:
-        self._connection = ServerConnection(self._terms.config, now=trio.current_time(), full=self.full)
+        self._connection = ServerConnection(
+            self._terms.config, now=trio.current_time(), full=self.full
+        )
         handle = self._handle_and_log if logger.isEnabledFor(logging.DEBUG) else self._handle
-        self._driver = Driver(self._connection, transport, handle, send_timeout=self._terms.limits.send_timeout)
+        self._driver = Driver(
+            self._connection, transport, handle, send_timeout=self._terms.limits.send_timeout
+        )
         if self._shutting_down:
             self._driver.shut_down()
         return self._driver
@@ -194,7 +212,9 @@ class Conversation:
                 self._why = f'the server said "{printable(message)}"'
             case ConversationEnded(EndReason.CONNECTION_LOST as reason):
                 if self._driver and self._driver.failure:  # otherwise it was cut off
-                    self._end(reason.name.lower(), f"the connection was lost ({self._driver.failure})")
+                    self._end(
+                        reason.name.lower(), f"the connection was lost ({self._driver.failure})"
+                    )
             case ConversationEnded(reason):
                 self._end(reason.name.lower(), _WHY.get(reason, self._why))
 
@@ -210,7 +230,10 @@ class Conversation:
     def _log_open(self) -> None:
         if logger.isEnabledFor(logging.INFO):
             logger.info(
-                "Accept new connection from %s (#%d)", address(self._peer), self.number, extra=self._extra("open")
+                "Accept new connection from %s (#%d)",
+                address(self._peer),
+                self.number,
+                extra=self._extra("open"),
             )
 
     def _log_closed(self) -> None:
@@ -237,4 +260,11 @@ class Conversation:
         )
 
     def _extra(self, event: str, **facts: Any) -> dict[str, Any]:  # noqa: ANN401 - whatever JSON can say
-        return {"facts": {"event": event, "connection": self.number, "peer": address(self._peer), **facts}}
+        return {
+            "facts": {
+                "event": event,
+                "connection": self.number,
+                "peer": address(self._peer),
+                **facts,
+            }
+        }

@@ -1,7 +1,8 @@
 """What the end-to-end tests share: the real command in a process of its own, and the sockets that talk to it.
 
-Every wait ends after `PATIENCE` seconds at the latest, and waits for something that happens: a byte, a line, the end
-of a stream or of a process. Whatever is started here is ended where the block that started it ends.
+Every wait ends after `PATIENCE` seconds at the latest, and waits for something that happens: a
+byte, a line, the end of a stream or of a process. Whatever is started here is ended where the block
+that started it ends.
 """
 
 import contextlib
@@ -27,9 +28,12 @@ ROOT = Path(__file__).parents[2]
 COMMAND = (sys.executable, "-m", "greeter_trio")
 HOST = "127.0.0.1"
 PATIENCE = 30.0  # seconds; far more than anything takes, so that a busy machine makes no test fail
-LESS_THAN_DEFAULT = 8.0  # seconds; what is over by then cannot have waited for the default --timeout, which is 10
+LESS_THAN_DEFAULT = (
+    8.0  # seconds; what is over by then cannot have waited for the default --timeout, which is 10
+)
 
-# The words are written out here, not imported: the tests have their own opinion of what is on the wire.
+# The words are written out here, not imported: the tests have their own opinion of what is on the
+# wire.
 WELCOME = b"Welcome!\n"
 PROMPT = b"What's your name?"
 GOODBYE = b"Goodbye!\n"
@@ -121,7 +125,16 @@ def run_client(
     patience: float = PATIENCE,
 ) -> Completed:
     """Run the client to its end, against the server on this port."""
-    return run("client", "--port", str(port), *arguments, stdin=stdin, command=command, env=env, patience=patience)
+    return run(
+        "client",
+        "--port",
+        str(port),
+        *arguments,
+        stdin=stdin,
+        command=command,
+        env=env,
+        patience=patience,
+    )
 
 
 def assert_one_complaint(done: Completed, status: int, *parts: str) -> None:
@@ -145,7 +158,9 @@ class Output:
     """What comes out of a descriptor, gathered by a thread as it comes, so that a test can wait for any part of it."""
 
     def __init__(self, descriptor: int) -> None:
-        self._descriptor = os.dup(descriptor)  # the thread's own, so that nobody can close it too early
+        self._descriptor = os.dup(
+            descriptor
+        )  # the thread's own, so that nobody can close it too early
         self._gathered = bytearray()
         self._taken = 0
         self._ended = False
@@ -173,7 +188,9 @@ class Output:
 
         with self._changed:
             self._changed.wait_for(lambda: self._ended or is_there(), PATIENCE)
-            assert is_there(), f"{wanted!r} never came; this did: {bytes(self._gathered[self._taken :])!r}"
+            assert is_there(), (
+                f"{wanted!r} never came; this did: {bytes(self._gathered[self._taken :])!r}"
+            )
             end = self._gathered.find(wanted, self._taken) + len(wanted)
             taken, self._taken = self._gathered[self._taken : end], end
             return bytes(taken)
@@ -226,7 +243,9 @@ class Server:
 
 
 @contextlib.contextmanager
-def serving(*options: str, command: tuple[str, ...] = COMMAND, env: dict[str, str] | None = None) -> Iterator[Server]:
+def serving(
+    *options: str, command: tuple[str, ...] = COMMAND, env: dict[str, str] | None = None
+) -> Iterator[Server]:
     """Run a server on a free port; at the end it must still be able to end well."""
     with serving_at("--port", "0", *options, command=command, env=env) as server:
         assert server.port
@@ -242,7 +261,9 @@ def serving_at(
     pass_fds: Sequence[int] = (),
 ) -> Iterator[Server]:
     """Run a server in the same way, where the options say; it has so many listeners."""
-    with started(*command, "serve", *options, stdout=subprocess.DEVNULL, env=env, pass_fds=pass_fds) as process:
+    with started(
+        *command, "serve", *options, stdout=subprocess.DEVNULL, env=env, pass_fds=pass_fds
+    ) as process:
         assert process.stderr
         log = Output(process.stderr.fileno())
         try:
@@ -324,7 +345,8 @@ def met(port: int) -> Peer:
 def scripted(*scripts: Callable[[Peer], object]) -> Iterator[int]:
     """Run a server that plays one script for each connection, in turn; yield its port.
 
-    What goes wrong in a script is raised at the end of the block, unless the block itself has failed.
+    What goes wrong in a script is raised at the end of the block, unless the block itself has
+    failed.
     """
     failures: list[BaseException] = []
 
@@ -360,11 +382,9 @@ def free_port() -> int:
 
 # Terminals
 
-# A terminal becomes a session's when the session's leader asks for it, so the process must do that by itself. It stays
-# the same process when it becomes the command.
-_TAKE_TERMINAL = (
-    "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
-)
+# A terminal becomes a session's when the session's leader asks for it, so the process must do that
+# by itself. It stays the same process when it becomes the command.
+_TAKE_TERMINAL = "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
 
 
 @contextlib.contextmanager
@@ -373,11 +393,16 @@ def started_on_terminal(
 ) -> Iterator[tuple["subprocess.Popen[bytes]", IO[bytes]]]:
     """Start the command on a pseudo-terminal, or with some of its output elsewhere; yield the terminal's other end."""
     master, slave = pty.openpty()
-    with os.fdopen(master, "rb+", buffering=0) as keyboard, os.fdopen(slave, "rb+", buffering=0) as line:
+    with (
+        os.fdopen(master, "rb+", buffering=0) as keyboard,
+        os.fdopen(slave, "rb+", buffering=0) as line,
+    ):
         termios.tcsetwinsize(line, (24, 80))
         command = (sys.executable, "-S", "-c", _TAKE_TERMINAL, *COMMAND, *arguments)
         out, err = stdout or line, stderr or line
-        with started(*command, stdin=line, stdout=out, stderr=err, env=env, session=True) as process:
+        with started(
+            *command, stdin=line, stdout=out, stderr=err, env=env, session=True
+        ) as process:
             line.close()
             yield process, keyboard
 
@@ -413,9 +438,13 @@ class Terminal:
         ended = self.process.wait(PATIENCE)
         rest = self.screen.rest().decode(errors="replace").replace("\r\n", "\n")
         assert ended == status, f"it ended with {ended}, and {rest!r}"
-        assert termios.tcgetattr(self._keyboard) == self._settings, "the terminal's settings are not put back"
+        assert termios.tcgetattr(self._keyboard) == self._settings, (
+            "the terminal's settings are not put back"
+        )
         shown = self.screen.all()
-        assert shown.count(b"\x1b[?2004h") == shown.count(b"\x1b[?2004l"), "bracketed paste stays on"
+        assert shown.count(b"\x1b[?2004h") == shown.count(b"\x1b[?2004l"), (
+            "bracketed paste stays on"
+        )
         return rest
 
 
@@ -424,7 +453,10 @@ def on_terminal(
     *arguments: str, stdout: Stdio = None, stderr: Stdio = None, env: dict[str, str] | None = None
 ) -> Iterator[Terminal]:
     """Run the command on a pseudo-terminal, or with some of its output elsewhere."""
-    with started_on_terminal(*arguments, stdout=stdout, stderr=stderr, env=env) as (process, keyboard):
+    with started_on_terminal(*arguments, stdout=stdout, stderr=stderr, env=env) as (
+        process,
+        keyboard,
+    ):
         terminal = Terminal(process, keyboard)
         try:
             yield terminal

@@ -1,7 +1,7 @@
 """Stand-ins for the two tutorial scripts that Greeter replaces.
 
-They were written from a description of how the scripts behave: blocking sockets, no framing, and whatever one
-`recv(1024)` returns is taken for one whole message.
+They were written from a description of how the scripts behave: blocking sockets, no framing, and
+whatever one `recv(1024)` returns is taken for one whole message.
 """
 
 import contextlib
@@ -23,8 +23,9 @@ class HeldUpError(Exception):
 class OriginalClient:
     """The original client: it sends names as they are, and hears one word with each `recv`.
 
-    The script itself hangs when one `recv` brings two words, because it then waits for a word that it has had. The
-    stand-in says so at once: each word must be the one that is expected, and nothing else.
+    The script itself hangs when one `recv` brings two words, because it then waits for a word that
+    it has had. The stand-in says so at once: each word must be the one that is expected, and
+    nothing else.
     """
 
     def __init__(self, port: int) -> None:
@@ -62,9 +63,9 @@ class OriginalClient:
 def original_conversation(port: int, *names: bytes) -> None:
     """Have a conversation as the original client has it.
 
-    Two words that are heard together long after the client's turn may have come apart: on a busy machine the stand-in
-    can be held up for longer than their distance. That proves nothing, so it is tried again; but not for ever, because
-    it also happens with a server that keeps no distance.
+    Two words that are heard together long after the client's turn may have come apart: on a busy
+    machine the stand-in can be held up for longer than their distance. That proves nothing, so it
+    is tried again; but not for ever, because it also happens with a server that keeps no distance.
     """
     for more in (True, True, True, True, False):
         try:

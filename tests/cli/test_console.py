@@ -1,6 +1,7 @@
 """`client` on a terminal: a conversation between a person and the server.
 
-Wherever one of these tests sees the client end, it also sees that the terminal's settings are what they were before.
+Wherever one of these tests sees the client end, it also sees that the terminal's settings are what
+they were before.
 """
 
 import os
@@ -42,7 +43,9 @@ if sys.platform == "win32":
 ENTER, BACKSPACE, LEFT, CTRL_C, CTRL_D, CTRL_U = "\r", "\x7f", "\x1b[D", "\x03", "\x04", "\x15"
 
 
-def console(port: int, *options: str, env: dict[str, str] | None = None) -> AbstractContextManager[Terminal]:
+def console(
+    port: int, *options: str, env: dict[str, str] | None = None
+) -> AbstractContextManager[Terminal]:
     """Run the client on a terminal, with a server on this port."""
     return on_terminal("client", "--port", str(port), *options, env=env)
 
@@ -95,7 +98,12 @@ def test_line_editing(port: int) -> None:
     """A name can be edited before it is sent: with backspace and Ctrl-U, and in the middle."""
     pytest.importorskip("readline", reason="without it, lines are edited by the terminal alone")
     with console(port) as terminal:
-        for keys in ("Adx" + BACKSPACE + "a", "Bob" + CTRL_U + "Ada", "Aa" + LEFT + "d", "xAda" + 3 * LEFT + BACKSPACE):
+        for keys in (
+            "Adx" + BACKSPACE + "a",
+            "Bob" + CTRL_U + "Ada",
+            "Aa" + LEFT + "d",
+            "xAda" + 3 * LEFT + BACKSPACE,
+        ):
             terminal.answer(keys + ENTER)
             terminal.expect("Hello Ada!\r\n")
         terminal.answer(CTRL_D)
@@ -238,15 +246,29 @@ def test_server_is_killed() -> None:
 BAD_SERVERS = {
     "closes": (Peer.end, 1, "the server closed the connection without saying goodbye"),
     "resets": (Peer.reset, 1, "the connection to the server was lost"),
-    "talks HTTP": (lambda peer: peer.say(b"HTTP/1.1 408 Request Timeout\r\n"), 1, "HTTP/1.1 408 Request Timeout"),
-    "refuses": (lambda peer: peer.say(b"Sorry, no name came in time.\n"), 1, "Sorry, no name came in time."),
+    "talks HTTP": (
+        lambda peer: peer.say(b"HTTP/1.1 408 Request Timeout\r\n"),
+        1,
+        "HTTP/1.1 408 Request Timeout",
+    ),
+    "refuses": (
+        lambda peer: peer.say(b"Sorry, no name came in time.\n"),
+        1,
+        "Sorry, no name came in time.",
+    ),
     "says escapes": (lambda peer: peer.say(ESCAPES.encode()), 1, ESCAPES_SHOWN),
-    "refuses with escapes": (lambda peer: peer.say(f"Sorry, {ESCAPES}.\n".encode()), 1, ESCAPES_SHOWN),
+    "refuses with escapes": (
+        lambda peer: peer.say(f"Sorry, {ESCAPES}.\n".encode()),
+        1,
+        ESCAPES_SHOWN,
+    ),
 }
 
 
 @pytest.mark.parametrize(("act", "status", "said"), BAD_SERVERS.values(), ids=BAD_SERVERS)
-def test_server_while_the_prompt_waits(act: Callable[[Peer], object], status: int, said: str) -> None:
+def test_server_while_the_prompt_waits(
+    act: Callable[[Peer], object], status: int, said: str
+) -> None:
     """Whatever a server does while a person is being asked is reported at once, without a key pressed, on one line."""
 
     def server(peer: Peer) -> None:
@@ -319,7 +341,11 @@ def test_output_to_a_file(port: int, tmp_path: Path) -> None:
 def test_output_to_a_pipe() -> None:
     """With standard output elsewhere a server that goes is noticed, too, without a key pressed."""
     reader, writer = os.pipe()
-    with os.fdopen(reader, "rb", buffering=0) as pipe, os.fdopen(writer, "wb") as out, serving() as server:
+    with (
+        os.fdopen(reader, "rb", buffering=0) as pipe,
+        os.fdopen(writer, "wb") as out,
+        serving() as server,
+    ):
         with on_terminal("client", "--port", str(server.port), stdout=out) as terminal:
             out.close()
             output = Output(pipe.fileno())
@@ -334,7 +360,10 @@ def test_output_breaks(port: int) -> None:
     """Standard output that cannot be written is one line, and in the end status 1, as it is without a terminal."""
     reader, writer = os.pipe()
     os.close(reader)
-    with os.fdopen(writer, "wb") as out, on_terminal("client", "--port", str(port), stdout=out) as terminal:
+    with (
+        os.fdopen(writer, "wb") as out,
+        on_terminal("client", "--port", str(port), stdout=out) as terminal,
+    ):
         terminal.expect("greeter: cannot write to standard output: Broken pipe\r\n")
         with suppress(OSError):  # it may have ended
             terminal.type("exit\n")
@@ -361,7 +390,11 @@ def test_complaints_to_a_file(tmp_path: Path) -> None:
         on_terminal("client", "--port", str(port), stderr=file) as terminal,
     ):
         assert terminal.end(1).strip() == ""
-    assert (tmp_path / "complaints").read_bytes().startswith(b"greeter: the server closed the connection")
+    assert (
+        (tmp_path / "complaints")
+        .read_bytes()
+        .startswith(b"greeter: the server closed the connection")
+    )
 
 
 def test_arguments_on_a_terminal(port: int) -> None:

@@ -11,7 +11,9 @@ from greeter_trio._failures import ExitStatus
 from tests.cli.helpers import COMMAND, PATIENCE, environment, in_shell, run, started
 
 COMMANDS = pytest.mark.parametrize("command", ["serve", "client"])
-ALL = pytest.mark.parametrize("arguments", [(), ("serve",), ("client",)], ids=["program", "serve", "client"])
+ALL = pytest.mark.parametrize(
+    "arguments", [(), ("serve",), ("client",)], ids=["program", "serve", "client"]
+)
 
 
 @functools.cache
@@ -98,7 +100,11 @@ def test_help_is_not_disturbed_by_the_environment() -> None:
 def test_version() -> None:
     """--version prints name and version, and nothing else."""
     done = run("--version")
-    assert (done.stdout.decode(), done.stderr, done.returncode) == (f"greeter {__version__}\n", b"", 0)
+    assert (done.stdout.decode(), done.stderr, done.returncode) == (
+        f"greeter {__version__}\n",
+        b"",
+        0,
+    )
 
 
 @pytest.mark.parametrize("arguments", [(), ("greet",)])
@@ -115,7 +121,10 @@ def test_help_that_nobody_reads() -> None:
     """`--help | true` makes no noise, whether the reader has left already or not."""
     reader, writer = os.pipe()
     os.close(reader)
-    with os.fdopen(writer, "wb") as nobody, started(*COMMAND, "client", "--help", stdout=nobody) as process:
+    with (
+        os.fdopen(writer, "wb") as nobody,
+        started(*COMMAND, "client", "--help", stdout=nobody) as process,
+    ):
         assert process.wait(PATIENCE) in (0, 1)
         assert process.stderr
         assert process.stderr.read() == b""
@@ -125,5 +134,8 @@ def test_usage_that_nobody_reads() -> None:
     """Wrong usage is status 2, even where nobody can be told what was wrong."""
     reader, writer = os.pipe()
     os.close(reader)
-    with os.fdopen(writer, "wb") as nobody, started(*COMMAND, "client", "--port", "x", stderr=nobody) as process:
+    with (
+        os.fdopen(writer, "wb") as nobody,
+        started(*COMMAND, "client", "--port", "x", stderr=nobody) as process,
+    ):
         assert process.wait(PATIENCE) == 2

@@ -14,7 +14,9 @@ TAKEN = [b"Ada\n", "小明".encode(), b"Grace Hopper", b"exit"]
 # Their client, our server
 
 
-@pytest.mark.parametrize("names", [(), (b"Ada",), (b"Ada", "小明".encode(), b"Grace Hopper", b"Ada")])
+@pytest.mark.parametrize(
+    "names", [(), (b"Ada",), (b"Ada", "小明".encode(), b"Grace Hopper", b"Ada")]
+)
 def test_original_client(port: int, names: tuple[bytes, ...]) -> None:
     """The original client, for which one `recv` is one word, has its conversation with our server."""
     original_conversation(port, *names)

@@ -111,10 +111,15 @@ def nc(port: int, names: bytes, *options: str) -> bytes:
     if not shutil.which("nc"):
         pytest.skip("nc is not installed")
     command = ["nc", "-h"]
-    if b"OpenBSD" not in subprocess.run(command, capture_output=True, timeout=PATIENCE, check=False).stderr:
+    if (
+        b"OpenBSD"
+        not in subprocess.run(command, capture_output=True, timeout=PATIENCE, check=False).stderr
+    ):
         pytest.skip("this nc is not OpenBSD's, and others have other options")
     command = ["nc", *options, HOST, str(port)]
-    done = subprocess.run(command, input=names, capture_output=True, env=environment(), timeout=PATIENCE, check=False)
+    done = subprocess.run(
+        command, input=names, capture_output=True, env=environment(), timeout=PATIENCE, check=False
+    )
     assert (done.stderr, done.returncode) == (b"", 0)
     return done.stdout
 

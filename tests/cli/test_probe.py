@@ -123,7 +123,9 @@ def test_json_of_lines_that_are_no_names(port: int) -> None:
         ("Bob", "Hello Bob!"),
         ("e\rf", None),
     ]
-    assert objects(done.stdout)[2]["error"].startswith("line 4 is left out: a name cannot contain CR or LF")
+    assert objects(done.stdout)[2]["error"].startswith(
+        "line 4 is left out: a name cannot contain CR or LF"
+    )
 
 
 @pytest.mark.parametrize(
@@ -166,7 +168,9 @@ def test_json_of_a_failure_without_names() -> None:
 
     with (
         scripted(server) as port,
-        started(*COMMAND, "client", "--port", str(port), "--json", stdin=subprocess.PIPE) as process,
+        started(
+            *COMMAND, "client", "--port", str(port), "--json", stdin=subprocess.PIPE
+        ) as process,
     ):
         assert process.stdout
         assert process.wait(PATIENCE) == 1
@@ -186,7 +190,10 @@ def test_json_of_input_that_cannot_be_read(port: int) -> None:
     done = run_client(port, "--json", command=in_shell('exec "$@" 0>/dev/null'))
     assert_one_complaint(done, 1, "cannot read standard input: Bad file descriptor")
     (only,) = objects(done.stdout)
-    assert (only["name"], only["error"]) == (None, "cannot read standard input: Bad file descriptor")
+    assert (only["name"], only["error"]) == (
+        None,
+        "cannot read standard input: Bad file descriptor",
+    )
 
 
 def test_json_of_no_names(port: int) -> None:
@@ -257,7 +264,9 @@ def test_names_are_not_read_before_a_welcome() -> None:
 def test_retry_in_vain() -> None:
     """When the time is over the last failure is told, with the number of attempts, and its exit status."""
     done = run_client(free_port(), "--retry-for", "0.5", "--json", "Ada")
-    assert_one_complaint(done, 1, "Connection refused (is the server running, and on this port?), after ")
+    assert_one_complaint(
+        done, 1, "Connection refused (is the server running, and on this port?), after "
+    )
     (only,) = objects(done.stdout)
     assert re.search(", after [2-9] attempts$", only["error"])
 
@@ -282,7 +291,10 @@ def test_server_that_ends_with_its_welcome(arguments: tuple[str, ...]) -> None:
     """A server that is gone as soon as it has welcomed the client is a conversation that failed."""
     with scripted(lambda peer: peer.say(WELCOME + b"Sorry, not today.\n")) as port:
         done = run_client(port, *arguments, stdin=b"Bob\n")
-    complaints = [("the server refused: Sorry, not today.",), *[(f"not greeted: {name}",) for name in arguments]]
+    complaints = [
+        ("the server refused: Sorry, not today.",),
+        *[(f"not greeted: {name}",) for name in arguments],
+    ]
     assert_complaints(done, 1, *complaints)
 
 
@@ -295,7 +307,9 @@ def test_interrupt_between_attempts() -> None:
             process.send_signal(signal.SIGINT)
 
         port = stack.enter_context(scripted(refuse, server))
-        process = stack.enter_context(started(*COMMAND, "client", "--port", str(port), "--retry-for", "600", "Ada"))
+        process = stack.enter_context(
+            started(*COMMAND, "client", "--port", str(port), "--retry-for", "600", "Ada")
+        )
         assert process.stderr
         assert process.wait(PATIENCE) == 130
         assert process.stderr.read() == b""
@@ -329,7 +343,9 @@ def test_tls_in_a_conversation(authority: Authority) -> None:
     """A person can speak over TLS, too."""
     with (
         serving("--tls-cert", authority.issue(HOST)) as server,
-        on_terminal("client", "--port", str(server.port), "--tls", "--ca", authority.path) as terminal,
+        on_terminal(
+            "client", "--port", str(server.port), "--tls", "--ca", authority.path
+        ) as terminal,
     ):
         terminal.answer("Ada\r")
         terminal.expect("Hello Ada!\r\n")
@@ -359,12 +375,18 @@ def test_client_certificate(authority: Authority, with_certificate: bool) -> Non
     [("localhost", True, "localhost"), (HOST, False, "--ca")],
     ids=["another host", "another CA"],
 )
-def test_certificate_that_is_not_accepted(authority: Authority, host: str, ca: bool, part: str) -> None:  # noqa: FBT001 - as above
+def test_certificate_that_is_not_accepted(
+    authority: Authority, host: str, ca: bool, part: str
+) -> None:
     """A certificate for another host, or of an unknown CA, is told at once, even with --retry-for."""
     trusted = ("--ca", authority.path) if ca else ()
     with serving("--tls-cert", authority.issue(HOST)) as server:
-        done = run_client(server.port, "--host", host, "--tls", *trusted, "--retry-for", "600", "Ada")
-    assert_one_complaint(done, 1, f"cannot connect to {host} port {server.port} with TLS: the server's", part)
+        done = run_client(
+            server.port, "--host", host, "--tls", *trusted, "--retry-for", "600", "Ada"
+        )
+    assert_one_complaint(
+        done, 1, f"cannot connect to {host} port {server.port} with TLS: the server's", part
+    )
 
 
 def test_tls_to_a_plain_port() -> None:
@@ -414,7 +436,9 @@ def test_unix_socket(tmp_path: Path) -> None:
         log.expect(where.encode())
         done = run("client", "--host", where, "--json", "Ada", env=environment(GREETER_PORT="7"))
         assert (done.stderr, done.returncode) == (b"", 0)
-        assert [(each["greeting"], each["peer"]) for each in objects(done.stdout)] == [("Hello Ada!", where)]
+        assert [(each["greeting"], each["peer"]) for each in objects(done.stdout)] == [
+            ("Hello Ada!", where)
+        ]
         done = run("client", "Bob", env=environment(GREETER_HOST=where))
         assert (done.stdout, done.stderr, done.returncode) == (hello("Bob"), b"", 0)
         process.terminate()
@@ -426,7 +450,9 @@ def test_no_unix_socket(tmp_path: Path) -> None:
     """A Unix socket that is not there is told by its path."""
     where = f"unix:{tmp_path}/greeter.sock"
     done = run("client", "--host", where, "Ada")
-    assert_one_complaint(done, 1, f"cannot connect to {where}: No such file or directory", "is the server running")
+    assert_one_complaint(
+        done, 1, f"cannot connect to {where}: No such file or directory", "is the server running"
+    )
 
 
 @pytest.mark.parametrize(

@@ -79,11 +79,15 @@ def test_log_says_why_a_connection_is_closed() -> None:
             assert peer.hear_rest() == b""
         server.log.expect(b"is closed: the client ended it; 1 name in ")
         met(server.port).reset()
-        server.log.expect(b"is closed: the connection was lost (Connection reset by peer); 0 names in ")
+        server.log.expect(
+            b"is closed: the connection was lost (Connection reset by peer); 0 names in "
+        )
         with met(server.port) as peer:
             peer.say(b"x" * 1025)
             assert peer.hear_rest() == b"Sorry, names are limited to 1024 bytes.\n"
-        server.log.expect(b'is closed: the server said "Sorry, names are limited to 1024 bytes."; 0 names in ')
+        server.log.expect(
+            b'is closed: the server said "Sorry, names are limited to 1024 bytes."; 0 names in '
+        )
 
 
 def test_standard_output_stays_empty() -> None:
@@ -131,7 +135,12 @@ def test_nothing_leaks() -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
 def test_signal_says_goodbye(number: signal.Signals) -> None:
     """SIGINT and SIGTERM: every open conversation hears Goodbye! and the end of the connection; exit status 0."""
-    with serving() as server, met(server.port) as silent, met(server.port) as talker, met(server.port) as typist:
+    with (
+        serving() as server,
+        met(server.port) as silent,
+        met(server.port) as talker,
+        met(server.port) as typist,
+    ):
         talker.say(b"Ada\n")
         talker.hear(hello("Ada") + PROMPT)
         typist.say(b"Bob\nGra")
@@ -239,13 +248,19 @@ def test_port_in_use() -> None:
     with socket.create_server((HOST, 0)) as other:
         port = other.getsockname()[1]
         done = run("serve", "--port", str(port))
-    assert_one_complaint(done, 1, f"cannot listen on 127.0.0.1:{port}: Address already in use", "--reuse-port")
+    assert_one_complaint(
+        done, 1, f"cannot listen on 127.0.0.1:{port}: Address already in use", "--reuse-port"
+    )
 
 
 def test_privileged_port() -> None:
     """A port that is not for everybody is one line that says so, and exit status 1."""
     drop = "import ctypes, os, sys; ctypes.CDLL(None).prctl(24, 10, 0, 0, 0); os.execv(sys.argv[1], sys.argv[1:])"
-    humble = (sys.executable, "-c", drop)  # without CAP_NET_BIND_SERVICE (10), which PR_CAPBSET_DROP (24) takes away
+    humble = (
+        sys.executable,
+        "-c",
+        drop,
+    )  # without CAP_NET_BIND_SERVICE (10), which PR_CAPBSET_DROP (24) takes away
     bind = "import socket; socket.create_server(('127.0.0.1', 1))"
     if b"PermissionError" not in run(command=(*humble, sys.executable, "-c", bind)).stderr:
         pytest.skip("on this machine every port is for everybody")
@@ -419,7 +434,9 @@ def test_max_connections(when_full: str) -> None:
 
 def test_other_limits() -> None:
     """--max-lifetime, --handshake-timeout and --send-timeout do what they say."""
-    with serving("--max-lifetime", "0.3", "--handshake-timeout", "0.2", "--proxy-protocol", "require") as server:
+    with serving(
+        "--max-lifetime", "0.3", "--handshake-timeout", "0.2", "--proxy-protocol", "require"
+    ) as server:
         with connected(server.port) as peer:
             assert peer.hear_rest() == b""
             server.log.expect(b"is closed: no PROXY header within 0.2 s; ")
@@ -429,7 +446,9 @@ def test_other_limits() -> None:
             server.log.expect(b"Accept new connection from 192.0.2.1:4711 through 127.0.0.1:")
     with serving("--send-timeout", "0.2") as server, met(server.port) as deaf:
         fill(deaf)
-        server.log.expect(b"is closed: the connection was lost (the peer took less than 64 KiB in 0.2 s); ")
+        server.log.expect(
+            b"is closed: the connection was lost (the peer took less than 64 KiB in 0.2 s); "
+        )
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has /proc/PID/limits")
@@ -444,10 +463,15 @@ def test_descriptors_are_allowed() -> None:
 
 def test_few_descriptors() -> None:
     """A server that has no descriptors left serves those who are there, and others again when they have left."""
-    with serving(command=in_shell('ulimit -n 20 && exec "$@"')) as server, contextlib.ExitStack() as opened:
+    with (
+        serving(command=in_shell('ulimit -n 20 && exec "$@"')) as server,
+        contextlib.ExitStack() as opened,
+    ):
         peer = opened.enter_context(met(server.port))
         crowd = [opened.enter_context(connected(server.port)) for _ in range(30)]
-        server.log.expect(f"Cannot accept connections on {server.names[0]}: Too many open files; ".encode())
+        server.log.expect(
+            f"Cannot accept connections on {server.names[0]}: Too many open files; ".encode()
+        )
         peer.say(b"Ada\n")
         peer.hear(hello("Ada") + PROMPT)
         for each in crowd[:-1]:
@@ -489,7 +513,10 @@ def test_unix_socket_of_a_server_that_was_killed(tmp_path: Path) -> None:
         server.process.wait(PATIENCE)
         with serving_at("--listen", where):
             assert_one_complaint(
-                run("serve", "--listen", where), 1, f"cannot listen on {where}", "someone is listening"
+                run("serve", "--listen", where),
+                1,
+                f"cannot listen on {where}",
+                "someone is listening",
             )
             with connected_to_file(str(tmp_path / "socket")) as peer:
                 peer.hear(WELCOME)
@@ -513,7 +540,9 @@ def test_listening_descriptor() -> None:
 def test_descriptor_that_is_something_else() -> None:
     """A descriptor that is no listening socket is one line, and exit status 1."""
     assert_one_complaint(run("serve", "--listen", "fd:0"), 1, "cannot listen on fd:0: ", "socket")
-    assert_one_complaint(run("serve", "--listen", "fd:77"), 1, "cannot listen on fd:77: ", "pass the descriptor")
+    assert_one_complaint(
+        run("serve", "--listen", "fd:77"), 1, "cannot listen on fd:77: ", "pass the descriptor"
+    )
 
 
 # What systemd does: sockets from descriptor 3 on, for a process whose number it knows.
@@ -532,7 +561,9 @@ def test_socket_activation(more: tuple[str, ...]) -> None:
         early = connected(sock.getsockname()[1])
         command = (sys.executable, "-c", _ACTIVATE, str(sock.fileno()), *COMMAND)
         listeners = 1 + bool(more)
-        with serving_at(*more, listeners=listeners, command=command, pass_fds=[sock.fileno()]) as server:
+        with serving_at(
+            *more, listeners=listeners, command=command, pass_fds=[sock.fileno()]
+        ) as server:
             assert server.port == sock.getsockname()[1]
             with early:
                 early.hear(WELCOME + PROMPT)
@@ -586,7 +617,9 @@ def test_reuse_port() -> None:
     with serving("--reuse-port") as one, serving_at("--port", str(one.port), "--reuse-port") as two:
         assert one.port == two.port
         port = str(one.port)
-        assert_one_complaint(run("serve", "--port", port), 1, f"cannot listen on 127.0.0.1:{port}", "--reuse-port")
+        assert_one_complaint(
+            run("serve", "--port", port), 1, f"cannot listen on 127.0.0.1:{port}", "--reuse-port"
+        )
         one.stop()
         met(port=two.port).socket.close()
 
@@ -596,7 +629,9 @@ def test_reuse_port() -> None:
 
 def test_a_log_that_nobody_reads() -> None:
     """A pipe that is full of log lines stops neither the server nor its shutdown."""
-    with started(*COMMAND, "serve", "--port", "0", "--framing", "lines", stdout=subprocess.DEVNULL) as process:
+    with started(
+        *COMMAND, "serve", "--port", "0", "--framing", "lines", stdout=subprocess.DEVNULL
+    ) as process:
         assert process.stderr
         port = int(process.stderr.readline().rpartition(b":")[2])
         for _ in range(600):  # two lines each, and a pipe has room for 64 KiB
@@ -633,7 +668,10 @@ def test_counters() -> None:
         assert peer.hear_rest() == GOODBYE
         peer.end()
         last = server.stop().splitlines()[-1]
-        assert 'greeter_connections_open 0, greeter_connections_closed_total{reason="exit"} 1, ' in last
+        assert (
+            'greeter_connections_open 0, greeter_connections_closed_total{reason="exit"} 1, '
+            in last
+        )
 
 
 def test_certificate_is_loaded_again(tmp_path: Path) -> None:
@@ -658,14 +696,18 @@ def test_certificate_is_loaded_again(tmp_path: Path) -> None:
             old, first = meet()
             cert.write_bytes(Path(authority.issue("localhost")).read_bytes())
             server.process.send_signal(signal.SIGHUP)
-            server.log.expect(b"The TLS certificate was loaded again: it holds for new connections\n")
+            server.log.expect(
+                b"The TLS certificate was loaded again: it holds for new connections\n"
+            )
             assert re.fullmatch(rb"RELOADING=1\nMONOTONIC_USEC=\d+", supervisor.recv(100))
             assert supervisor.recv(100) == b"READY=1"
             new, second = meet()
             assert first != second
             cert.write_text("nonsense")
             server.process.send_signal(signal.SIGHUP)
-            server.log.expect(f"The TLS certificate stays as it was: {cert}: there is no certificate in it".encode())
+            server.log.expect(
+                f"The TLS certificate stays as it was: {cert}: there is no certificate in it".encode()
+            )
             assert re.fullmatch(rb"RELOADING=1\nMONOTONIC_USEC=\d+", supervisor.recv(100))
             assert supervisor.recv(100) == b"READY=1"
             newest, third = meet()
@@ -679,7 +721,9 @@ def test_certificate_is_loaded_again(tmp_path: Path) -> None:
 def test_certificate_that_cannot_be_used(tmp_path: Path) -> None:
     """A certificate that is none is one line that names the file, and exit status 1."""
     path = tmp_path / "cert.pem"
-    assert_one_complaint(run("serve", "--port", "0", "--tls-cert", str(path)), 1, f"{path}: No such file")
+    assert_one_complaint(
+        run("serve", "--port", "0", "--tls-cert", str(path)), 1, f"{path}: No such file"
+    )
 
 
 # The log's options
@@ -726,7 +770,12 @@ def test_log_level() -> None:
 
 def test_three_clients() -> None:
     """Three clients are served at the same time, each in its own conversation."""
-    with serving() as server, met(server.port) as ada, met(server.port) as bob, met(server.port) as cleo:
+    with (
+        serving() as server,
+        met(server.port) as ada,
+        met(server.port) as bob,
+        met(server.port) as cleo,
+    ):
         for name, peer in (("Ada", ada), ("Bob", bob), ("Cleo", cleo)) * 2:
             peer.say(f"{name}\n".encode())
             peer.hear(hello(name) + PROMPT)

@@ -83,12 +83,20 @@ def talking(port: int, command: tuple[str, ...] = COMMAND) -> Iterator[Talk]:
 
 def test_arguments(port: int) -> None:
     """NAMEs are greeted in order, one greeting a line, and that is all there is on standard output."""
-    assert_greeted(run_client(port, "Ada", "Grace Hopper", "Ada", *SCRIPTS), "Ada", "Grace Hopper", "Ada", *SCRIPTS)
+    assert_greeted(
+        run_client(port, "Ada", "Grace Hopper", "Ada", *SCRIPTS),
+        "Ada",
+        "Grace Hopper",
+        "Ada",
+        *SCRIPTS,
+    )
 
 
 def test_pipe(port: int) -> None:
     """Piped lines are names."""
-    assert_greeted(run_client(port, stdin="\n".join(["Ada", *SCRIPTS, ""]).encode()), "Ada", *SCRIPTS)
+    assert_greeted(
+        run_client(port, stdin="\n".join(["Ada", *SCRIPTS, ""]).encode()), "Ada", *SCRIPTS
+    )
 
 
 def test_file(port: int, tmp_path: Path) -> None:
@@ -168,7 +176,12 @@ def test_many_names(port: int) -> None:
 @pytest.mark.parametrize("framing", ["auto", "lines", "raw"])
 def test_framing(port: int, framing: str) -> None:
     """With every --framing our server understands the tool."""
-    assert_greeted(run_client(port, "--framing", framing, "Ada", "Bob", "Grace Hopper"), "Ada", "Bob", "Grace Hopper")
+    assert_greeted(
+        run_client(port, "--framing", framing, "Ada", "Bob", "Grace Hopper"),
+        "Ada",
+        "Bob",
+        "Grace Hopper",
+    )
 
 
 def test_nothing_leaks(port: int) -> None:
@@ -190,7 +203,9 @@ def test_json(port: int) -> None:
     assert (done.stderr, done.returncode) == (b"", 0)
     assert done.stdout.endswith(b"\n")
     objects = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [(each["name"], each["greeting"]) for each in objects] == [(name, f"Hello {name}!") for name in names]
+    assert [(each["name"], each["greeting"]) for each in objects] == [
+        (name, f"Hello {name}!") for name in names
+    ]
     for each in objects:
         assert (each["peer"], each["tls"]) == (f"{HOST}:{port}", None)
         assert min(each["connect_ms"], each["first_byte_ms"], each["greeting_ms"]) >= 0
@@ -224,7 +239,10 @@ def test_output_that_cannot_show_the_name(port: int, more: dict[str, str]) -> No
     env = environment(**more)
     done = run_client(port, "小明", "Ada", env=env)
     assert (done.stderr, done.returncode) == (b"", 0)
-    assert done.stdout.decode() in ("Hello 小明!\nHello Ada!\n", "Hello \\u5c0f\\u660e!\nHello Ada!\n")
+    assert done.stdout.decode() in (
+        "Hello 小明!\nHello Ada!\n",
+        "Hello \\u5c0f\\u660e!\nHello Ada!\n",
+    )
 
 
 # Names that are none
@@ -234,7 +252,9 @@ def test_lines_that_are_no_names(port: int) -> None:
     """Lines that cannot be names are reported with their numbers and left out; the others are greeted; status 1."""
     lines = ["Ada", "", "x" * 1025, "x" * 200_000, "小" * 342, "Ada\rBob", "Bob"]
     done = run_client(port, stdin="\n".join(lines).encode())
-    assert_complaints(done, 1, ("line 3", "1024"), ("line 4", "1024"), ("line 5", "1024"), ("line 6", "CR"))
+    assert_complaints(
+        done, 1, ("line 3", "1024"), ("line 4", "1024"), ("line 5", "1024"), ("line 6", "CR")
+    )
     assert done.stdout == hello("Ada") + hello("Bob")
 
 
@@ -251,7 +271,9 @@ def test_longest_lines(port: int) -> None:
     assert_greeted(run_client(port, stdin=name + b"\n" + name + b"\r\n" + name), name, name, name)
 
 
-@pytest.mark.parametrize(("name", "problem"), [("x" * 1025, "1024"), ("", "empty"), ("Ada\nBob", "LF")])
+@pytest.mark.parametrize(
+    ("name", "problem"), [("x" * 1025, "1024"), ("", "empty"), ("Ada\nBob", "LF")]
+)
 def test_argument_that_is_no_name(name: str, problem: str) -> None:
     """A NAME that cannot be one is wrong usage, and nothing is connected to."""
     assert_wrong_usage(run("client", "Ada", name), "NAME", problem)
@@ -289,7 +311,9 @@ def deaf_reader(port: int) -> Iterator[tuple["subprocess.Popen[bytes]", int, byt
     with os.fdopen(reader, "rb", buffering=0) as output, ExitStack() as stack:
         try:
             process = stack.enter_context(
-                started(*COMMAND, "client", "--port", str(port), stdin=subprocess.PIPE, stdout=writer)
+                started(
+                    *COMMAND, "client", "--port", str(port), stdin=subprocess.PIPE, stdout=writer
+                )
             )
         finally:
             os.close(writer)
@@ -367,7 +391,9 @@ def test_output_is_full(port: int, arguments: tuple[str, ...]) -> None:
 
 def test_output_closed(port: int) -> None:
     """Without standard output there is nothing that the tool could do: one line, exit status 1."""
-    assert_one_complaint(run_client(port, "Ada", command=in_shell('exec "$@" >&-')), 1, "standard output is closed")
+    assert_one_complaint(
+        run_client(port, "Ada", command=in_shell('exec "$@" >&-')), 1, "standard output is closed"
+    )
 
 
 def test_input_closed(port: int) -> None:
@@ -396,7 +422,9 @@ def test_complaints_that_nobody_can_read() -> None:
     reader, writer = os.pipe()
     os.close(reader)
     try:
-        with started(*COMMAND, "client", "--port", str(free_port()), "Ada", stderr=writer) as process:
+        with started(
+            *COMMAND, "client", "--port", str(free_port()), "Ada", stderr=writer
+        ) as process:
             assert process.wait(PATIENCE) == 1
     finally:
         os.close(writer)
@@ -410,13 +438,18 @@ def test_connection_refused() -> None:
     port = free_port()
     done = run_client(port, "Ada")
     assert_one_complaint(
-        done, 1, f"cannot connect to 127.0.0.1 port {port}: Connection refused", "is the server running"
+        done,
+        1,
+        f"cannot connect to 127.0.0.1 port {port}: Connection refused",
+        "is the server running",
     )
 
 
 def test_connection_refused_by_all_addresses() -> None:
     """A host with several addresses, none of which answers, is one line, too."""
-    assert_one_complaint(run_client(free_port(), "--host", "localhost", "Ada"), 1, "localhost", "Connection refused")
+    assert_one_complaint(
+        run_client(free_port(), "--host", "localhost", "Ada"), 1, "localhost", "Connection refused"
+    )
 
 
 @pytest.mark.parametrize("host", ["no-such-host.invalid", "a..b"])
@@ -437,7 +470,9 @@ def test_no_answer_to_connecting() -> None:
         done = run_client(port, "--timeout", "0.3", "Ada", patience=LESS_THAN_DEFAULT)
     if b"did not answer" in done.stderr:
         pytest.skip("this machine connects more than it has places for")
-    assert_one_complaint(done, 3, f"cannot connect to 127.0.0.1 port {port}: no answer within 0.3 s")
+    assert_one_complaint(
+        done, 3, f"cannot connect to 127.0.0.1 port {port}: no answer within 0.3 s"
+    )
 
 
 # Servers that behave badly
@@ -447,7 +482,9 @@ def test_server_that_closes_at_once() -> None:
     """A server that closes at once is reported, and with it every name; exit status 1."""
     with scripted(lambda peer: peer.end()) as port:
         done = run_client(port, "Ada", "Bob")
-    assert_complaints(done, 1, ("closed the connection",), ("not greeted: Ada",), ("not greeted: Bob",))
+    assert_complaints(
+        done, 1, ("closed the connection",), ("not greeted: Ada",), ("not greeted: Bob",)
+    )
     assert done.stdout == b""
 
 
@@ -475,9 +512,13 @@ def test_server_that_resets_at_once() -> None:
 
 def test_server_that_is_none() -> None:
     """A server that speaks another protocol is quoted, on one line, with what it should have said; exit status 1."""
-    with scripted(lambda peer: peer.say(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n")) as port:
+    with scripted(
+        lambda peer: peer.say(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n")
+    ) as port:
         done = run_client(port, "Ada")
-    assert_complaints(done, 1, ("no greeter", "HTTP/1.1 400 Bad Request", "Welcome!"), ("not greeted: Ada",))
+    assert_complaints(
+        done, 1, ("no greeter", "HTTP/1.1 400 Bad Request", "Welcome!"), ("not greeted: Ada",)
+    )
 
 
 def test_server_that_changes_its_mind() -> None:
@@ -492,12 +533,18 @@ def test_server_that_changes_its_mind() -> None:
     with scripted(server) as port:
         done = run_client(port, "Ada", "Bob", "Cleo")
     assert_complaints(
-        done, 1, ("no greeter", "Hello Eve!", "Hello Bob!"), ("not greeted: Bob",), ("not greeted: Cleo",)
+        done,
+        1,
+        ("no greeter", "Hello Eve!", "Hello Bob!"),
+        ("not greeted: Bob",),
+        ("not greeted: Cleo",),
     )
     assert done.stdout == hello("Ada")
 
 
-@pytest.mark.parametrize("words", [ESCAPES + "\r\n", f"Sorry, {ESCAPES}.\n"], ids=["garbage", "refusal"])
+@pytest.mark.parametrize(
+    "words", [ESCAPES + "\r\n", f"Sorry, {ESCAPES}.\n"], ids=["garbage", "refusal"]
+)
 def test_server_with_terminal_escapes(words: str) -> None:
     """What a server says is quoted so that no terminal obeys it, and so are the names."""
 
@@ -527,7 +574,9 @@ def test_server_that_falls_silent() -> None:
 
     with scripted(server) as port:
         done = run_client(port, "--timeout", "1", "Ada", "Bob", "Cleo", patience=LESS_THAN_DEFAULT)
-    assert_complaints(done, 3, ("did not answer in time",), ("not greeted: Bob",), ("not greeted: Cleo",))
+    assert_complaints(
+        done, 3, ("did not answer in time",), ("not greeted: Bob",), ("not greeted: Cleo",)
+    )
     assert done.stdout == hello("Ada")
 
 
@@ -610,7 +659,9 @@ def test_signal_while_it_waits_for_the_server(number: int, status: int) -> None:
         assert process.stderr.read() == b""
 
 
-@pytest.mark.parametrize("numbers", [(signal.SIGINT, signal.SIGTERM), (signal.SIGHUP, signal.SIGINT)])
+@pytest.mark.parametrize(
+    "numbers", [(signal.SIGINT, signal.SIGTERM), (signal.SIGHUP, signal.SIGINT)]
+)
 def test_two_signals_at_once(port: int, numbers: tuple[signal.Signals, ...]) -> None:
     """Two signals that come together end the tool by one or the other, without a word."""
     if sys.platform == "darwin":
@@ -622,7 +673,10 @@ def test_two_signals_at_once(port: int, numbers: tuple[signal.Signals, ...]) -> 
         os.waitid(os.P_PID, process.pid, os.WSTOPPED)
         for number in (*numbers, signal.SIGCONT):
             process.send_signal(number)
-        assert process.wait(PATIENCE) in [*(128 + number for number in numbers), *(-number for number in numbers)]
+        assert process.wait(PATIENCE) in [
+            *(128 + number for number in numbers),
+            *(-number for number in numbers),
+        ]
         assert complaints.read() == b""
 
 
@@ -645,7 +699,9 @@ def test_environment(port: int) -> None:
     env = environment(GREETER_HOST=HOST, GREETER_PORT=str(port))
     assert_greeted(run("client", "Ada", env=env), "Ada")
     env = environment(GREETER_HOST="no-such-host.invalid", GREETER_PORT="7")
-    assert_one_complaint(run("client", "Ada", env=env), 1, "no-such-host.invalid port 7", "GREETER_HOST")
+    assert_one_complaint(
+        run("client", "Ada", env=env), 1, "no-such-host.invalid port 7", "GREETER_HOST"
+    )
 
 
 def test_options_go_before_the_environment(port: int) -> None:
@@ -656,7 +712,9 @@ def test_options_go_before_the_environment(port: int) -> None:
 
 def test_empty_environment(port: int) -> None:
     """A variable that is set but empty counts as unset."""
-    assert_greeted(run_client(port, "Ada", env=environment(GREETER_HOST="", GREETER_PORT="")), "Ada")
+    assert_greeted(
+        run_client(port, "Ada", env=environment(GREETER_HOST="", GREETER_PORT="")), "Ada"
+    )
 
 
 @pytest.mark.parametrize("value", ["0", "65536", "6000.0", "8" * 5000])
@@ -671,7 +729,9 @@ def test_wrong_port_from_the_environment() -> None:
     assert_wrong_usage(done, "GREETER_PORT", "1 to 65535", "٦٠٠٠")
 
 
-@pytest.mark.parametrize(("option", "value"), [("--timeout", "0"), ("--timeout", "nan"), ("--framing", "words")])
+@pytest.mark.parametrize(
+    ("option", "value"), [("--timeout", "0"), ("--timeout", "nan"), ("--framing", "words")]
+)
 def test_wrong_option(option: str, value: str) -> None:
     """A wrong value is named with its option; exit status 2."""
     assert_wrong_usage(run("client", option, value, "Ada"), option, value)

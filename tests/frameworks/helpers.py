@@ -1,6 +1,7 @@
 """The adapters of INTEGRATING.md, run as they are printed, over TCP on loopback.
 
-Each server runs in a thread; the client is a plain socket of the test's. Every wait of a test ends after `PATIENCE`.
+Each server runs in a thread; the client is a plain socket of the test's. Every wait of a test ends
+after `PATIENCE`.
 """
 
 import asyncio
@@ -21,7 +22,8 @@ from tests.readme import ROOT, code_blocks
 PAGE = ROOT / "greeter_core" / "INTEGRATING.md"
 PATIENCE = 20  # seconds
 
-# The words are written out here, not imported: the tests have their own opinion of what is on the wire.
+# The words are written out here, not imported: the tests have their own opinion of what is on the
+# wire.
 WELCOME = b"Welcome!\n"
 PROMPT = b"What's your name?"
 GOODBYE = b"Goodbye!\n"
@@ -68,7 +70,9 @@ def reset(sock: socket.socket) -> None:
 class Server(ABC):
     """A server of one kind, with one configuration. `events` are those of all its conversations."""
 
-    def __init__(self, config: ServerConfig, constants: dict[str, object], send_buffer: int | None) -> None:
+    def __init__(
+        self, config: ServerConfig, constants: dict[str, object], send_buffer: int | None
+    ) -> None:
         self.config = config
         self.events: MutableSequence[ServerEvent] = []
         self.adapter = adapter(self.definition)
@@ -185,14 +189,18 @@ class AsyncioServer(Server):
         self.protocol_class = type("Watched", (self.adapter["GreeterProtocol"],), {})
         self.override("connection_lost", self._note)
         self._started = threading.Event()
-        self._thread = threading.Thread(target=self.loop.run_until_complete, args=[self._serve(ssl_context)])
+        self._thread = threading.Thread(
+            target=self.loop.run_until_complete, args=[self._serve(ssl_context)]
+        )
         self._thread.start()
         assert self._started.wait(PATIENCE)
 
     def override(self, name: str, method: Callable[..., object]) -> None:
         """Have this function called, with the protocol first, in place of a method of the protocol's."""
 
-        def call(*args: object) -> object:  # a function of a class becomes its method; a bound one would not
+        def call(
+            *args: object,
+        ) -> object:  # a function of a class becomes its method; a bound one would not
             return method(*args)
 
         setattr(self.protocol_class, name, call)

@@ -8,7 +8,17 @@ import trustme
 
 from greeter_core import EndReason, Framing, ServerConfig
 
-from .helpers import GOODBYE, PATIENCE, PROMPT, WELCOME, AsyncioServer, dialogue, hello, receive_all, serving
+from .helpers import (
+    GOODBYE,
+    PATIENCE,
+    PROMPT,
+    WELCOME,
+    AsyncioServer,
+    dialogue,
+    hello,
+    receive_all,
+    serving,
+)
 
 LINES = ServerConfig(framing=Framing.LINES)
 
@@ -26,7 +36,9 @@ def test_shutdown() -> None:
 
         server.loop.call_soon_threadsafe(be_busy)
         said = receive_all(client)
-        assert said.endswith(b"".join(PROMPT + hello(name) for name in names[-100:]) + PROMPT + GOODBYE)
+        assert said.endswith(
+            b"".join(PROMPT + hello(name) for name in names[-100:]) + PROMPT + GOODBYE
+        )
         client.close()
         assert server.ending() is EndReason.SHUTDOWN
 

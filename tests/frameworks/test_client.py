@@ -66,7 +66,9 @@ def test_many_names(ask: Ask) -> None:
     with serving(BlockingServer, send_buffer=4096) as server:
         client = server.connect(receive_buffer=4096)
         client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
-        assert all(name == b"%d" % number for number, name in enumerate(ask(client, numbers(50_000))))
+        assert all(
+            name == b"%d" % number for number, name in enumerate(ask(client, numbers(50_000)))
+        )
 
 
 def test_all_at_once() -> None:
@@ -88,7 +90,12 @@ def test_memory_is_bounded(ask: Ask) -> None:
         client = server.connect()
         tracemalloc.start()
         try:
-            count = sum(1 for _ in ask(client, (name[:-1] + b"%d" % (number % 10) for number in range(15_000))))
+            count = sum(
+                1
+                for _ in ask(
+                    client, (name[:-1] + b"%d" % (number % 10) for number in range(15_000))
+                )
+            )
             _, peak = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
@@ -133,7 +140,12 @@ def nonsense(sock: socket.socket) -> None:
 
 @pytest.mark.parametrize(
     ("script", "why"),
-    [(silence, "timed out"), (one_name, "end of stream"), (sorry, "refused"), (nonsense, "protocol violation")],
+    [
+        (silence, "timed out"),
+        (one_name, "end of stream"),
+        (sorry, "refused"),
+        (nonsense, "protocol violation"),
+    ],
 )
 def test_ends_too_early(ask: Ask, script: Callable[[socket.socket], object], why: str) -> None:
     """What was greeted is yielded; then the reason is told."""

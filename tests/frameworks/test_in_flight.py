@@ -52,7 +52,9 @@ def test_tcp(ask: Callable[[socket.socket], bool]) -> None:
                 ours.send(bytes(65536))
         assert ask(ours)
         while ask(ours):
-            if select.select([theirs], [], [], 0.001)[0]:  # it may acknowledge the last bytes a little later
+            if select.select([theirs], [], [], 0.001)[
+                0
+            ]:  # it may acknowledge the last bytes a little later
                 theirs.recv(65536)
 
 

@@ -19,11 +19,26 @@ cases = pytest.mark.parametrize(
     ("config", "before", "late", "said"),
     [
         # quiet is due, between the halves of a name
-        (ServerConfig(pace=PATIENCE, quiet=0.02), b"Grace Hop", b"per\nexit\n", dialogue(b"Grace Hopper")),
+        (
+            ServerConfig(pace=PATIENCE, quiet=0.02),
+            b"Grace Hop",
+            b"per\nexit\n",
+            dialogue(b"Grace Hopper"),
+        ),
         # idle is due, and a name is there
-        (ServerConfig(framing=Framing.LINES, idle_timeout=0.1), b"", b"Ada\nexit\n", dialogue(b"Ada")),
+        (
+            ServerConfig(framing=Framing.LINES, idle_timeout=0.1),
+            b"",
+            b"Ada\nexit\n",
+            dialogue(b"Ada"),
+        ),
         # idle is due, and the end of the stream is there
-        (ServerConfig(framing=Framing.LINES, idle_timeout=0.1), b"", b"", dialogue()[: -len("Goodbye!\n")]),
+        (
+            ServerConfig(framing=Framing.LINES, idle_timeout=0.1),
+            b"",
+            b"",
+            dialogue()[: -len("Goodbye!\n")],
+        ),
     ],
     ids=["half a name", "a name", "the end"],
 )
@@ -88,7 +103,9 @@ def test_asyncio(config: ServerConfig, before: bytes, late: bytes, said: bytes) 
             assert connected.wait(PATIENCE)
             time.sleep(LATE)
             say(client, late)
-            assert select.select([server.protocols[0]._transport.get_extra_info("socket")], [], [], PATIENCE)[0]
+            assert select.select(
+                [server.protocols[0]._transport.get_extra_info("socket")], [], [], PATIENCE
+            )[0]
 
         server.override(name, call)
         client = server.connect()

@@ -24,7 +24,9 @@ def test_entry() -> None:
 def test_bound() -> None:
     """The memory that the page promises is what its formula gives (PROTOCOL.md, M1, M2)."""
     size, limit = 16384, 1024
-    assert f"{limit + 1 + 17 * size + limit + 128 + size + limit:,} bytes" in PAGE.read_text("utf-8")
+    assert f"{limit + 1 + 17 * size + limit + 128 + size + limit:,} bytes" in PAGE.read_text(
+        "utf-8"
+    )
 
 
 def test_columns() -> None:
@@ -42,8 +44,12 @@ def blocks(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return paths
 
 
-@pytest.mark.skipif(not shutil.which("ruff", path=str(Path(sys.executable).parent)), reason="needs ruff")
-@pytest.mark.parametrize("command", [["check", "--extend-ignore=D100,D102,INP001"], ["format", "--diff"]])
+@pytest.mark.skipif(
+    not shutil.which("ruff", path=str(Path(sys.executable).parent)), reason="needs ruff"
+)
+@pytest.mark.parametrize(
+    "command", [["check", "--extend-ignore=D100,D102,INP001"], ["format", "--diff"]]
+)
 def test_ruff(blocks: list[Path], command: list[str]) -> None:
     """The linter has nothing to say, but that a block is no module, and that asyncio documents its methods."""
     ruff = Path(sys.executable).parent / "ruff"
@@ -55,5 +61,12 @@ def test_ruff(blocks: list[Path], command: list[str]) -> None:
 def test_types(blocks: list[Path], tmp_path: Path) -> None:
     """The types are right, strictly, on each platform."""
     for platform in ("linux", "darwin", "win32"):
-        command = [sys.executable, "-m", "mypy", "--strict", f"--platform={platform}", f"--cache-dir={tmp_path}"]
+        command = [
+            sys.executable,
+            "-m",
+            "mypy",
+            "--strict",
+            f"--platform={platform}",
+            f"--cache-dir={tmp_path}",
+        ]
         subprocess.run([*command, *blocks], check=True, cwd=ROOT)

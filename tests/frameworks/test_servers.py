@@ -9,7 +9,14 @@ from typing import Any
 
 import pytest
 
-from greeter_core import ConversationEnded, EndReason, Framing, NamesReceived, ServerConfig, ServerConnection
+from greeter_core import (
+    ConversationEnded,
+    EndReason,
+    Framing,
+    NamesReceived,
+    ServerConfig,
+    ServerConnection,
+)
 
 from .helpers import (
     GOODBYE,
@@ -40,7 +47,9 @@ def test_lines(kind: type[Server]) -> None:
         assert receive_all(client) == dialogue(b"Ada", b"Grace")
         client.close()
         assert server.ending() is EndReason.EXIT
-        assert [event.names for event in server.events if isinstance(event, NamesReceived)] == [(b"Ada", b"Grace")]
+        assert [event.names for event in server.events if isinstance(event, NamesReceived)] == [
+            (b"Ada", b"Grace")
+        ]
 
 
 def test_original_client(kind: type[Server]) -> None:
@@ -84,7 +93,9 @@ def test_idle(kind: type[Server]) -> None:
     with serving(kind, ServerConfig(idle_timeout=0.1, linger=0.1)) as server:
         client = server.connect()
         assert receive_all(client) == WELCOME + PROMPT + TOO_SLOW
-        assert server.ending() is EndReason.REFUSED, "linger ends it, though the client does not close"
+        assert server.ending() is EndReason.REFUSED, (
+            "linger ends it, though the client does not close"
+        )
 
 
 @pytest.mark.parametrize("idle_timeout", [math.inf, 1e12])
@@ -110,10 +121,14 @@ def test_reset_by_the_peer(kind: type[Server]) -> None:
 
 def test_peer_that_never_reads(kind: type[Server]) -> None:
     """A send has patience of its own; then the peer is reset, lest it take a part of the answers for the whole."""
-    with serving(kind, ServerConfig(idle_timeout=0.05), send_buffer=4096, SEND_TIMEOUT=0.2) as server:
+    with serving(
+        kind, ServerConfig(idle_timeout=0.05), send_buffer=4096, SEND_TIMEOUT=0.2
+    ) as server:
         client = server.connect(receive_buffer=4096)
         client.sendall(b"Ada\n" * 4096)
-        assert server.ending() is EndReason.CONNECTION_LOST, "and not REFUSED, though idle was due meanwhile"
+        assert server.ending() is EndReason.CONNECTION_LOST, (
+            "and not REFUSED, though idle was due meanwhile"
+        )
         with pytest.raises(ConnectionResetError):
             receive_all(client)
 
@@ -151,7 +166,9 @@ def test_end_of_a_blocked_send(kind: type[Server]) -> None:
 def test_peer_that_reads_late(kind: type[Server]) -> None:
     """No timer runs while a send is blocked: the names that wait in the socket are no fault of the client's (T3)."""
     names = b"Ada\n" * 30_000
-    with serving(kind, ServerConfig(framing=Framing.LINES, idle_timeout=0.05, linger=20), send_buffer=4096) as server:
+    with serving(
+        kind, ServerConfig(framing=Framing.LINES, idle_timeout=0.05, linger=20), send_buffer=4096
+    ) as server:
         client = server.connect(receive_buffer=4096)
         sender = threading.Thread(target=client.sendall, args=[names + b"exit\n"])
         sender.start()
@@ -221,7 +238,9 @@ def test_words_in_flight(kind: type[Server]) -> None:
     def is_in_flight(_: Any) -> bool:  # noqa: ANN401 - a socket or a protocol
         return answers.pop(0)
 
-    with serving(kind, ServerConfig(pace=0.001), is_in_flight=is_in_flight, ServerConnection=Watched) as server:
+    with serving(
+        kind, ServerConfig(pace=0.001), is_in_flight=is_in_flight, ServerConnection=Watched
+    ) as server:
         if isinstance(server, AsyncioServer):
             server.override("_is_in_flight", is_in_flight)
         client = server.connect()

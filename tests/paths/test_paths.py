@@ -9,7 +9,11 @@ from .crowd import WELL
 from .path import Unavailable
 from .trial import CLIENTS, PATHS, trial
 
-HURT = {"3 % lost each way": "lost", "20 % reordered": "went ahead", "dead for 2.5 s": "sent while dead"}
+HURT = {
+    "3 % lost each way": "lost",
+    "20 % reordered": "went ahead",
+    "dead for 2.5 s": "sent while dead",
+}
 """What must have happened to packets of a path, or it was a good one."""
 
 

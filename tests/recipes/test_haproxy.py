@@ -11,7 +11,17 @@ from pathlib import Path
 import attrs
 import pytest
 
-from tests.cli.helpers import GOODBYE, HOST, PATIENCE, PROMPT, free_port, hello, met, run_client, serving
+from tests.cli.helpers import (
+    GOODBYE,
+    HOST,
+    PATIENCE,
+    PROMPT,
+    free_port,
+    hello,
+    met,
+    run_client,
+    serving,
+)
 from tests.readme import code_blocks
 
 from .helpers import adapted, balancing, clients, visit, visitors, wait_until, where
@@ -106,7 +116,11 @@ def test_a_server_is_drained_and_comes_back(tmp_path: Path) -> None:
 
 def test_a_server_that_has_gone(tmp_path: Path) -> None:
     """Before any check has noticed that a server does not listen any more, clients get to the other one."""
-    with serving(*REQUIRE) as one, serving(*REQUIRE) as two, haproxy(tmp_path, one.port, two.port) as balancer:
+    with (
+        serving(*REQUIRE) as one,
+        serving(*REQUIRE) as two,
+        haproxy(tmp_path, one.port, two.port) as balancer,
+    ):
         one.stop()
         for _ in range(4):
             visit(balancer.port)

@@ -37,7 +37,11 @@ def missing(whole: Object, part: Object, path: str = "") -> list[str]:
     """Return the paths of everything that is not in the part."""
     match whole, part:
         case dict(), dict():
-            return [each for key in whole for each in missing(whole[key], part.get(key), f"{path}.{key}")]
+            return [
+                each
+                for key in whole
+                for each in missing(whole[key], part.get(key), f"{path}.{key}")
+            ]
         case list(), list() if len(whole) == len(part):
             pairs = enumerate(zip(whole, part, strict=True))
             return [each for n, pair in pairs for each in missing(*pair, f"{path}.{n}")]
@@ -60,8 +64,12 @@ def pod(manifests: tuple[str, str]) -> Object:
 def test_all_fields_are_known(manifests: tuple[str, str]) -> None:
     """kubectl, where it knows what a Deployment and a Service are, finds no field that has no place in them."""
     deployment, service = manifests
-    for manifest, command in (deployment, ("set", "env", "A=b")), (service, ("set", "selector", "app=greeter")):
-        # `label` takes whatever there is; the others drop what they do not know, and refuse what has a wrong type.
+    for manifest, command in (
+        (deployment, ("set", "env", "A=b")),
+        (service, ("set", "selector", "app=greeter")),
+    ):
+        # `label` takes whatever there is; the others drop what they do not know, and refuse what
+        # has a wrong type.
         everything, known = kubectl(manifest, "label", "a=b"), kubectl(manifest, *command)
         assert missing(everything["spec"], known["spec"]) == []
 
@@ -70,7 +78,11 @@ def test_the_service_finds_the_pods(manifests: tuple[str, str]) -> None:
     """The Service selects the labels of the Deployment's pods, and its port is the container's."""
     deployment, service = (kubectl(each, "label", "a=b")["spec"] for each in manifests)
     template = deployment["template"]
-    assert service["selector"] == template["metadata"]["labels"] == deployment["selector"]["matchLabels"]
+    assert (
+        service["selector"]
+        == template["metadata"]["labels"]
+        == deployment["selector"]["matchLabels"]
+    )
     assert [each["port"] for each in service["ports"]] == [
         each["containerPort"] for each in template["spec"]["containers"][0]["ports"]
     ]

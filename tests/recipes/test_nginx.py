@@ -54,13 +54,18 @@ def nginx(folder: Path, one: int, two: int, down: str = "") -> Iterator[Nginx]:
     ports = {"6000": free_port(), "6001": one, "6002": two}
 
     def configure(down: str) -> None:
-        changes = {f"{HOST}:{old};": f"{HOST}:{new}{' down' * (old == down)};" for old, new in ports.items()}
+        changes = {
+            f"{HOST}:{old};": f"{HOST}:{new}{' down' * (old == down)};"
+            for old, new in ports.items()
+        }
         path.write_text(adapted("nginx.conf", changes))
 
     configure(down)
     settings = f"daemon off; pid {folder}/nginx.pid; error_log stderr notice;"
     command = ("nginx", "-e", "stderr", "-c", str(path), "-g", settings)
-    test = subprocess.run([*command, "-t"], capture_output=True, text=True, timeout=PATIENCE, check=False)
+    test = subprocess.run(
+        [*command, "-t"], capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
     if 'unknown directive "stream"' in test.stderr:
         pytest.skip("this nginx has no module `stream`")
     assert test.returncode == 0, test.stderr
@@ -94,12 +99,18 @@ def test_half_close(tmp_path: Path) -> None:
     ):
         peer.say(b"Ada\nGrace\n")
         peer.end()
-        assert peer.hear_rest() == WELCOME + PROMPT + hello("Ada") + PROMPT + hello("Grace") + PROMPT
+        assert (
+            peer.hear_rest() == WELCOME + PROMPT + hello("Ada") + PROMPT + hello("Grace") + PROMPT
+        )
 
 
 def test_a_server_that_has_gone(tmp_path: Path) -> None:
     """Clients of a server that does not listen any more get to the other one."""
-    with serving(*REQUIRE) as one, serving(*REQUIRE) as two, nginx(tmp_path, one.port, two.port) as balancer:
+    with (
+        serving(*REQUIRE) as one,
+        serving(*REQUIRE) as two,
+        nginx(tmp_path, one.port, two.port) as balancer,
+    ):
         one.stop()
         for _ in range(4):
             visit(balancer.port)

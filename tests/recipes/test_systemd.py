@@ -29,7 +29,9 @@ def setting(unit: str, name: str) -> str:
     return str(found[0])
 
 
-@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="there is no systemd-analyze on PATH")
+@pytest.mark.skipif(
+    not shutil.which("systemd-analyze"), reason="there is no systemd-analyze on PATH"
+)
 def test_the_units_are_valid(tmp_path: Path) -> None:
     """The units have nothing in them that systemd would complain of."""
     (tmp_path / "greeter.socket").write_text(adapted("greeter.socket", {}))
@@ -42,30 +44,48 @@ def test_the_units_are_valid(tmp_path: Path) -> None:
         timeout=PATIENCE,
         check=False,
     )
-    ours = [line for line in verified.stdout.splitlines() if "greeter" in line]  # the machine's own units are its own
+    ours = [
+        line for line in verified.stdout.splitlines() if "greeter" in line
+    ]  # the machine's own units are its own
     assert ours == []
 
 
 def test_there_is_time_to_end() -> None:
     """The server takes less time to end than systemd gives it."""
-    arguments = _arguments.parse(setting("greeter.service", "ExecStart").partition(" -m greeter_trio ")[2].split())
-    assert float(setting("greeter.service", "TimeoutStopSec")) > arguments.drain_delay + arguments.grace
+    arguments = _arguments.parse(
+        setting("greeter.service", "ExecStart").partition(" -m greeter_trio ")[2].split()
+    )
+    assert (
+        float(setting("greeter.service", "TimeoutStopSec"))
+        > arguments.drain_delay + arguments.grace
+    )
 
 
-@pytest.mark.skipif(not shutil.which("systemd-socket-activate"), reason="there is no systemd-socket-activate on PATH")
+@pytest.mark.skipif(
+    not shutil.which("systemd-socket-activate"),
+    reason="there is no systemd-socket-activate on PATH",
+)
 def test_the_service(tmp_path: Path) -> None:
     """The first client has the service started, a reload has another certificate shown; systemd is told each step."""
     (tmp_path / "old").mkdir()
     (tmp_path / "new").mkdir()
     old, new = Authority(tmp_path / "old"), Authority(tmp_path / "new")
     certificate = Path(old.issue(HOST))
-    start = setting("greeter.service", "ExecStart").replace("/etc/greeter/tls.pem", str(certificate))
+    start = setting("greeter.service", "ExecStart").replace(
+        "/etc/greeter/tls.pem", str(certificate)
+    )
     command = start.replace(PYTHON, sys.executable).split()
     port, told = free_port(), tmp_path / "notify"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
         systemd.settimeout(PATIENCE)
         systemd.bind(str(told))
-        activate = ("systemd-socket-activate", "-l", f"{HOST}:{port}", "-E", f"NOTIFY_SOCKET={told}")
+        activate = (
+            "systemd-socket-activate",
+            "-l",
+            f"{HOST}:{port}",
+            "-E",
+            f"NOTIFY_SOCKET={told}",
+        )
         with started(*activate, *command) as service:
             assert service.stderr
             log = Output(service.stderr.fileno())

@@ -49,18 +49,23 @@ QUICK = Sizes(
     restarts=1,
 )
 NOTES = """\
-Times are those that the load saw, with its own share. On a machine that has other things to do they are too long, and
-the worst of them say more about the machine than about the server. So the drippers are judged by the median of several
-turns. Memory is growth in resident pages, without the kernel's socket buffers.
+Times are those that the load saw, with its own share. On a machine that has other things to do they
+are too long, and the worst of them say more about the machine than about the server. So the
+drippers are judged by the median of several turns. Memory is growth in resident pages, without the
+kernel's socket buffers.
 """
 
 
-def findings(scenario: Scenario, sizes: Sizes, command: Iterable[str] = GREETER) -> Iterable[Finding]:
+def findings(
+    scenario: Scenario, sizes: Sizes, command: Iterable[str] = GREETER
+) -> Iterable[Finding]:
     """Run a scenario. What it raises is a finding, too."""
     try:
         yield from scenario(sizes, tuple(command))
     except (OSError, RuntimeError, WrongReplyError) as exc:
-        yield Finding("the scenario could not go on", f"{type(exc).__name__}: {exc}", "no error", holds=False)
+        yield Finding(
+            "the scenario could not go on", f"{type(exc).__name__}: {exc}", "no error", holds=False
+        )
 
 
 def line(finding: Finding) -> str:
@@ -74,15 +79,23 @@ def main() -> int:
     """Run the scenarios, print what they found, and return 1 if anything does not hold, or else 0."""
     parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__)
     names = ", ".join(SCENARIOS)
-    parser.add_argument("scenarios", nargs="*", metavar="SCENARIO", help=f"{names} (default: all of them)")
-    parser.add_argument("--quick", action="store_true", help="do less of everything, in less than a minute")
+    parser.add_argument(
+        "scenarios", nargs="*", metavar="SCENARIO", help=f"{names} (default: all of them)"
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="do less of everything, in less than a minute"
+    )
     args = parser.parse_args()
     for name in args.scenarios:
         if name not in SCENARIOS:
             parser.error(f"there is no scenario {name!r}: choose from {names}")
     if not Path("/proc/self/fd").exists():
-        parser.exit(1, "The soak reads what it needs to know of the server from /proc, as Linux has it.\n")
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # not without ending the servers
+        parser.exit(
+            1, "The soak reads what it needs to know of the server from /proc, as Linux has it.\n"
+        )
+    signal.signal(
+        signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM)
+    )  # not without ending the servers
     sizes = _allowed(QUICK if args.quick else Sizes())
     failures = 0
     for name in args.scenarios or SCENARIOS:
@@ -94,7 +107,9 @@ def main() -> int:
             sys.stdout.flush()
             failures += not finding.holds
         sys.stdout.write(f"        {time.monotonic() - start:.0f} s\n")
-    sys.stdout.write(f"\n{NOTES}\n{f'{failures} findings do not hold.' if failures else 'All of it holds.'}\n")
+    sys.stdout.write(
+        f"\n{NOTES}\n{f'{failures} findings do not hold.' if failures else 'All of it holds.'}\n"
+    )
     return 1 if failures else 0
 
 
@@ -102,7 +117,9 @@ def _allowed(sizes: Sizes) -> Sizes:
     """Return as much of it as this process may have descriptors for."""
     allowed = allow_open_files(sizes.idle + sizes.active) - sizes.active
     if allowed < sizes.idle:
-        sys.stderr.write(f"Only {allowed} idle clients, not {sizes.idle}: the limit on open files allows no more.\n")
+        sys.stderr.write(
+            f"Only {allowed} idle clients, not {sizes.idle}: the limit on open files allows no more.\n"
+        )
     crowds = {name: min(getattr(sizes, name), allowed) for name in ("idle", "drippers", "deaf")}
     return attrs.evolve(sizes, **crowds)
 

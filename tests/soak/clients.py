@@ -14,7 +14,9 @@ from tests.benchmarks.wire import BANG, EXIT_LINE, GOODBYE, HELLO, HOST, PROMPT,
 
 from .finding import Finding, none_of
 
-AT_ONCE = 200  # connections that are made before the first of them is listened to: fewer than any backlog
+AT_ONCE = (
+    200  # connections that are made before the first of them is listened to: fewer than any backlog
+)
 
 
 def connect(port: int, *, receive_buffer: int = 0) -> socket.socket:
@@ -28,7 +30,9 @@ def connect(port: int, *, receive_buffer: int = 0) -> socket.socket:
         if receive_buffer:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         sock.connect((HOST, port))
-        if sock.getsockname() == sock.getpeername():  # nobody listens, and the kernel chose just this port for us
+        if (
+            sock.getsockname() == sock.getpeername()
+        ):  # nobody listens, and the kernel chose just this port for us
             raise ConnectionRefusedError
         stack.pop_all()
     return sock
@@ -46,7 +50,9 @@ def crowd(port: int, number: int) -> Iterator[list[socket.socket]]:
     with contextlib.ExitStack() as stack:
         socks: list[socket.socket] = []
         while len(socks) < number:
-            coming = [stack.enter_context(connect(port)) for _ in range(min(AT_ONCE, number - len(socks)))]
+            coming = [
+                stack.enter_context(connect(port)) for _ in range(min(AT_ONCE, number - len(socks)))
+            ]
             for sock in coming:
                 expect(sock, WELCOME + PROMPT)
             socks += coming
@@ -70,7 +76,8 @@ def transcript(names: Sequence[bytes]) -> bytes:
 class Chat:
     """Honest clients: each sends a name, and the next when all have their replies, of which each byte is checked.
 
-    They do so in a thread of their own, as long as the context lasts, and pause so many seconds after each round.
+    They do so in a thread of their own, as long as the context lasts, and pause so many seconds
+    after each round.
     """
 
     def __init__(self, port: int, clients: int, pause: float = 0.0) -> None:

@@ -1,7 +1,8 @@
 """Many who pipeline and never read.
 
-What that can cost: the server reads nothing from a client as long as that client takes nothing. So it keeps the output
-for one read, which PROTOCOL.md (M2) makes 13 times as much where all names have one byte, and the connection itself.
+What that can cost: the server reads nothing from a client as long as that client takes nothing. So
+it keeps the output for one read, which PROTOCOL.md (M2) makes 13 times as much where all names have
+one byte, and the connection itself.
 """
 
 import contextlib
@@ -15,7 +16,9 @@ from .idle import KIB_PER_CONNECTION
 from .server import Server, serving, wait_until
 
 BLOCK = b"a\n" * 8192  # as much as the server reads at once, 16 KiB
-FACTOR = 13  # bytes that are said for each byte of this: `Hello a!` LF `What's your name?` for `a` LF
+FACTOR = (
+    13  # bytes that are said for each byte of this: `Hello a!` LF `What's your name?` for `a` LF
+)
 KIB_PER_DEAF = KIB_PER_CONNECTION + (FACTOR * len(BLOCK) + 1024 + 128) / 1024
 GROWTH = 1.05  # of what is called flat
 
@@ -32,7 +35,9 @@ def _stuck(sizes: Sizes, command: Command) -> Iterator[Finding]:
         with _deaf(server.port, sizes.deaf) as socks:
             settled = _pipeline(socks, server, sizes.send_timeout)[-1]
             most = max(_pipeline(socks, server, sizes.deaf_seconds))
-        yield at_most("memory for each deaf client", (most - before) / len(socks), KIB_PER_DEAF, "KiB")
+        yield at_most(
+            "memory for each deaf client", (most - before) / len(socks), KIB_PER_DEAF, "KiB"
+        )
         yield at_most("the most memory while they go on, to the first", most / settled, GROWTH, "")
     yield from chat.findings()
 

@@ -1,8 +1,9 @@
 """Shutting down under load.
 
-What the server was told before the signal is known for sure: the kernel says when all of it was acknowledged (SIOCOUTQ
-in tcp(7)), which is when it lies in the server's socket, or was read. In every other turn the server is stopped
-meanwhile (SIGSTOP), so that it cannot have read it, nor have accepted those who came last: they are in the backlog.
+What the server was told before the signal is known for sure: the kernel says when all of it was
+acknowledged (SIOCOUTQ in tcp(7)), which is when it lies in the server's socket, or was read. In
+every other turn the server is stopped meanwhile (SIGSTOP), so that it cannot have read it, nor have
+accepted those who came last: they are in the backlog.
 """
 
 import fcntl
@@ -27,8 +28,8 @@ from .server import Server, serving, wait_until
 
 EARLY, LATE = 20, 200
 """Clients who send some names right before the signal, and then only read: how many connect at first, and how many
-shortly before it. The latter are more than the server accepts until it has noticed the signal, so the last of them are
-still in the backlog when it shuts down."""
+shortly before it. The latter are more than the server accepts until it has noticed the signal, so
+the last of them are still in the backlog when it shuts down."""
 NAMES = [b"Ada", b"Grace", b"Hedy"]
 MANNERS = [
     [b"", b"Ada\n", b"Grace\n", b"exit\n"],  # one thing after another
@@ -75,9 +76,13 @@ def drain(sizes: Sizes, command: Command) -> Iterator[Finding]:
     failed = [f"status {status}" for status in statuses if status != 0]
     yield none_of("servers that did not end with status 0", failed, sizes.drains)
     lost = witnesses.wrong + witnesses.resets + witnesses.unwelcomed
-    yield none_of("whose names were there first, and were not answered", lost, witnesses.conversations)
+    yield none_of(
+        "whose names were there first, and were not answered", lost, witnesses.conversations
+    )
     yield none_of("resets in the midst of a conversation", comers.resets, comers.conversations)
-    yield none_of("resets of those who came back, before WELCOME", comers.unwelcomed, comers.conversations)
+    yield none_of(
+        "resets of those who came back, before WELCOME", comers.unwelcomed, comers.conversations
+    )
     yield none_of("wrong conversations", comers.wrong, comers.conversations)
     yield note("until the last server had ended", f"{max(seconds):.3g} s after its clients")
 
@@ -108,7 +113,9 @@ def _witness(server: Server, sizes: Sizes, *, stopped: bool) -> _Tally:
 def _has_arrived(sock: socket.socket) -> bool:
     if sys.platform != "linux":
         raise NotImplementedError
-    return fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4)) == bytes(4)  # which is SIOCOUTQ for a socket
+    return fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4)) == bytes(
+        4
+    )  # which is SIOCOUTQ for a socket
 
 
 def _come_again(port: int, manner: Sequence[bytes], over: threading.Event) -> _Tally:
@@ -127,7 +134,9 @@ def _come_again(port: int, manner: Sequence[bytes], over: threading.Event) -> _T
     return tally
 
 
-def _converse(sock: socket.socket, manner: Sequence[bytes], tally: _Tally, names: Sequence[bytes] = ()) -> None:
+def _converse(
+    sock: socket.socket, manner: Sequence[bytes], tally: _Tally, names: Sequence[bytes] = ()
+) -> None:
     """Say all parts, or what can be said before the server says goodbye. These names, said before, must be greeted."""
     tally.conversations += 1
     certain = len(names)
@@ -147,7 +156,9 @@ def _converse(sock: socket.socket, manner: Sequence[bytes], tally: _Tally, names
         while not ended:
             heard, ended = _hear(sock, heard)
     except (ConnectionResetError, BrokenPipeError) as exc:
-        (tally.resets if heard else tally.unwelcomed).append(f"{exc} after {said[-80:]!r} and {heard[-80:]!r}")
+        (tally.resets if heard else tally.unwelcomed).append(
+            f"{exc} after {said[-80:]!r} and {heard[-80:]!r}"
+        )
         return
     except BlockingIOError:
         tally.wrong.append(f"no end after {said[-80:]!r} and {heard[-80:]!r}")

@@ -1,7 +1,8 @@
 """Many who send a byte every now and then.
 
-Half of them send lines that never end. The others' bytes are names without a terminator, which are answered, and nobody
-reads that. With the drippers silent and dripping in turn, honest clients are served beside them.
+Half of them send lines that never end. The others' bytes are names without a terminator, which are
+answered, and nobody reads that. With the drippers silent and dripping in turn, honest clients are
+served beside them.
 """
 
 import contextlib
@@ -45,12 +46,17 @@ def drippers(sizes: Sizes, command: Command) -> Iterator[Finding]:
                 dripping.append(_latencies(honest, sizes.drip_seconds))
         waited = sum(process.waited() for process in processes) - waited
         noise = waited / 1e9 / (time.monotonic() - start)
-        ratios = [with_them[1] / without[1] for without, with_them in zip(silent, dripping, strict=True)]
+        ratios = [
+            with_them[1] / without[1] for without, with_them in zip(silent, dripping, strict=True)
+        ]
         for what, latencies in ("they are silent", silent), ("they drip", dripping):
-            median, slow = (statistics.median(turn[which] for turn in latencies) for which in (0, 1))
+            median, slow = (
+                statistics.median(turn[which] for turn in latencies) for which in (0, 1)
+            )
             least, most = (bound(turn[1] for turn in latencies) for bound in (min, max))
             yield note(
-                f"reply while {what}, p50 and p99", f"{median:.0f} and {slow:.0f} µs (p99 {least:.0f} - {most:.0f})"
+                f"reply while {what}, p50 and p99",
+                f"{median:.0f} and {slow:.0f} µs (p99 {least:.0f} - {most:.0f})",
             )
         yield note("ratio of p99, least and greatest", f"{min(ratios):.2f} - {max(ratios):.2f}")
         yield note("time that server and load waited for a CPU", f"{noise:.0%}")

@@ -51,7 +51,9 @@ def note(what: str, figure: str) -> Finding:
 
 def none_of(what: str, failures: Sequence[str], number: int) -> Finding:
     """Return how many of so many have failed, which must be some in all, and the first one's words."""
-    figure = f"{len(failures):,} of {number:,}" + (f"; the first: {failures[0]}" if failures else "")
+    figure = f"{len(failures):,} of {number:,}" + (
+        f"; the first: {failures[0]}" if failures else ""
+    )
     return Finding(what, figure, "0", not failures and number > 0)
 
 

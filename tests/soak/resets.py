@@ -33,7 +33,9 @@ def resets(sizes: Sizes, command: Command) -> Iterator[Finding]:
                 with crowd(server.port, 1) as last:  # who is accepted after all of these
                     leave(last)
                 wait_until(lambda: server.descriptors() == descriptors, sizes.patience)
-                yield exactly(f"descriptors left by resets {state}", server.descriptors() - descriptors, 0)
+                yield exactly(
+                    f"descriptors left by resets {state}", server.descriptors() - descriptors, 0
+                )
         yield from chat.findings()
         yield from server.farewell()
 

@@ -27,7 +27,10 @@ def restart(sizes: Sizes, command: Command) -> Iterator[Finding]:
             first.send_signal(signal.SIGKILL)
             first.wait()
             start = time.monotonic()
-            with serving(command, "--port", str(first.port)) as second, crowd(second.port, CONNECTIONS) as newcomers:
+            with (
+                serving(command, "--port", str(first.port)) as second,
+                crowd(second.port, CONNECTIONS) as newcomers,
+            ):
                 seconds.append(time.monotonic() - start)
                 leave(newcomers)
             ports.append(second.port == first.port)
@@ -40,5 +43,7 @@ def restart(sizes: Sizes, command: Command) -> Iterator[Finding]:
                 except BlockingIOError:
                     hanging.append(str(sock.getsockname()))
     yield exactly("servers that came back on their port", sum(ports), sizes.restarts)
-    yield none_of("connections to dead servers that did not end", hanging, sizes.restarts * CONNECTIONS)
+    yield none_of(
+        "connections to dead servers that did not end", hanging, sizes.restarts * CONNECTIONS
+    )
     yield note("until all newcomers were asked for a name", f"{max(seconds):.3g} s, the longest")

@@ -50,7 +50,9 @@ class Server(ServerProcess):
         """Return how many lines of the log have these words."""
         if sys.platform != "linux":
             raise NotImplementedError
-        return sum(words.encode() in line for line in os.pread(self._log.fileno(), 1 << 30, 0).splitlines())
+        return sum(
+            words.encode() in line for line in os.pread(self._log.fileno(), 1 << 30, 0).splitlines()
+        )
 
     def farewell(self) -> Iterator[Finding]:
         """End it by SIGTERM, and see how it takes that."""

@@ -67,7 +67,10 @@ def test_bad_server_is_found_out(name: str) -> None:
         (exactly("status", 0, 0), "ok     status 0 (expected: 0)"),
         (exactly("status", None, 0), "FAILS  status None (expected: 0)"),
         (none_of("resets", [], 3), "ok     resets 0 of 3 (expected: 0)"),
-        (none_of("resets", ["gone", "gone"], 3), "FAILS  resets 2 of 3; the first: gone (expected: 0)"),
+        (
+            none_of("resets", ["gone", "gone"], 3),
+            "FAILS  resets 2 of 3; the first: gone (expected: 0)",
+        ),
         (none_of("resets", [], 0), "FAILS  resets 0 of 0 (expected: 0)"),
         (note("noise", "20%"), "       noise 20%"),
     ],

@@ -21,7 +21,9 @@ def run_bounded(
     """Run a test, and give up after a time that none takes: a fault is to be a failure, and not a test that hangs."""
 
     async def run() -> None:
-        with trio.fail_after(PATIENCE if clock is None else 1_000_000):  # virtual seconds cost nothing
+        with trio.fail_after(
+            PATIENCE if clock is None else 1_000_000
+        ):  # virtual seconds cost nothing
             await main()
 
     trio.run(run, clock=clock, **options)

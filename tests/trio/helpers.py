@@ -1,8 +1,8 @@
 """What the tests of the Trio side share: the words, scripted peers, fake streams, and a log that can be waited for.
 
-Nothing here sleeps. Where time matters it is virtual: a test that asks for `autojump_clock` lives at second 0 and jumps
-from deadline to deadline. Where sockets are the subject they are real ones, over loopback. Every run comes to an end:
-`conftest.py` sees to that.
+Nothing here sleeps. Where time matters it is virtual: a test that asks for `autojump_clock` lives
+at second 0 and jumps from deadline to deadline. Where sockets are the subject they are real ones,
+over loopback. Every run comes to an end: `conftest.py` sees to that.
 """
 
 import contextlib
@@ -39,7 +39,8 @@ from greeter_trio._service.log import logger
 
 from .certificates import Authority
 
-# The words are written out here, not imported: the tests have their own opinion of what is on the wire.
+# The words are written out here, not imported: the tests have their own opinion of what is on the
+# wire.
 WELCOME = b"Welcome!\n"
 PROMPT = b"What's your name?"
 GOODBYE = b"Goodbye!\n"
@@ -243,7 +244,9 @@ class Service:
 
     async def connect(self) -> Peer:
         """Connect to it."""
-        with trio.CancelScope(shield=True):  # `open_tcp_stream` leaks a socket if it is cancelled when it has connected
+        with trio.CancelScope(
+            shield=True
+        ):  # `open_tcp_stream` leaks a socket if it is cancelled when it has connected
             peer = await connect(self.port)
         return peer  # noqa: RET504 - mypy takes the scope for one that may be cancelled
 
@@ -252,7 +255,9 @@ class Service:
         peer = await self.connect()
         try:
             await peer.say(header)
-            tls = TLSStream(peer.stream, client_context(ca), server_side=False, server_hostname="localhost")
+            tls = TLSStream(
+                peer.stream, client_context(ca), server_side=False, server_hostname="localhost"
+            )
             await tls.do_handshake()
         except BaseException:
             await trio.aclose_forcefully(peer.stream)
@@ -285,7 +290,9 @@ async def serving(
 
 @contextlib.asynccontextmanager
 async def hosting(
-    service: _server.Service, listeners: Sequence[Listener] | None = None, shutdown: trio.Event | None = None
+    service: _server.Service,
+    listeners: Sequence[Listener] | None = None,
+    shutdown: trio.Event | None = None,
 ) -> AsyncIterator[Service]:
     """Run this service, of which the test wants to see more, in the same way; by default on a free port."""
     if listeners is None:
@@ -295,7 +302,9 @@ async def hosting(
 
 
 @contextlib.asynccontextmanager
-async def _running(serve: Callable[..., Awaitable[int]], shutdown: trio.Event) -> AsyncIterator[Service]:
+async def _running(
+    serve: Callable[..., Awaitable[int]], shutdown: trio.Event
+) -> AsyncIterator[Service]:
     async def run(*, task_status: trio.TaskStatus[list[trio.SocketListener]]) -> None:
         cut = None
         with scope:
@@ -373,11 +382,16 @@ class Fault:
 class Tap(trio.abc.HalfCloseableStream):
     """Passes everything on to another stream, notes each call, and fails where it is told to.
 
-    With `sip` set it returns so many bytes at most from one receive, as a stream with a small buffer does.
+    With `sip` set it returns so many bytes at most from one receive, as a stream with a small
+    buffer does.
     """
 
     def __init__(
-        self, stream: trio.abc.HalfCloseableStream, fault: Fault | None = None, *, sip: int | None = None
+        self,
+        stream: trio.abc.HalfCloseableStream,
+        fault: Fault | None = None,
+        *,
+        sip: int | None = None,
     ) -> None:
         self.calls: list[str] = []
         self._stream = stream

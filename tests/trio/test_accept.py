@@ -20,7 +20,8 @@ from greeter_trio._net.listeners import Listener, adopt
 
 from .helpers import LINES, NO_LINGER, Log, hosting, lines_service, nothing_left_open, serving
 
-# What accept(2) can give, as the manual page of Linux has it, and where it says that pending errors are passed on.
+# What accept(2) can give, as the manual page of Linux has it, and where it says that pending errors
+# are passed on.
 _THEIRS = [
     "ECONNABORTED",
     "EPROTO",
@@ -79,7 +80,11 @@ class Desk:
 
     def __attrs_post_init__(self) -> None:
         self.acceptor = Acceptor(
-            self.listener, self._take, lambda: len(self.taken) < self.places, self._wait, self.troubles
+            self.listener,
+            self._take,
+            lambda: len(self.taken) < self.places,
+            self._wait,
+            self.troubles,
         )
 
     def _take(self, sock: socket.socket, _: object, listener: Listener) -> None:
@@ -107,7 +112,10 @@ def desk(*errors: int, clients: int = 1, kept: bool = False) -> Iterator[Desk]:
     """Have a desk with clients who are connected already."""
     with contextlib.ExitStack() as opened:
         real = opened.enter_context(socket.create_server(("127.0.0.1", 0), backlog=clients))
-        waiting = [opened.enter_context(socket.create_connection(real.getsockname())) for _ in range(clients)]
+        waiting = [
+            opened.enter_context(socket.create_connection(real.getsockname()))
+            for _ in range(clients)
+        ]
         scripted = Scripted(real, errors)
         listener = adopt(real, kept=kept)
         opened.callback(listener.close)
@@ -120,7 +128,9 @@ def desk(*errors: int, clients: int = 1, kept: bool = False) -> Iterator[Desk]:
 
 
 @pytest.mark.parametrize("name", THEIRS)
-async def test_errors_of_a_connection_are_skipped(autojump_clock: MockClock, log: Log, name: str) -> None:
+async def test_errors_of_a_connection_are_skipped(
+    autojump_clock: MockClock, log: Log, name: str
+) -> None:
     """After an error that concerns one connection the next one is accepted at once, and nothing is said."""
     with desk(getattr(errno, name)) as at:
         await at.run()
@@ -130,7 +140,9 @@ async def test_errors_of_a_connection_are_skipped(autojump_clock: MockClock, log
 
 
 @pytest.mark.parametrize("name", MACHINE)
-async def test_errors_of_the_machine_are_waited_out(autojump_clock: MockClock, log: Log, name: str) -> None:
+async def test_errors_of_the_machine_are_waited_out(
+    autojump_clock: MockClock, log: Log, name: str
+) -> None:
     """After an error of the machine there is another attempt 0.1 seconds later, and one warning; it is counted."""
     number = getattr(errno, name)
     with desk(number) as at:
@@ -143,7 +155,9 @@ async def test_errors_of_the_machine_are_waited_out(autojump_clock: MockClock, l
     assert [record.levelname for record in log.records] == ["WARNING"]
 
 
-async def test_an_error_that_nobody_has_thought_of_is_one_of_the_machine(autojump_clock: MockClock) -> None:
+async def test_an_error_that_nobody_has_thought_of_is_one_of_the_machine(
+    autojump_clock: MockClock,
+) -> None:
     """An unknown error ends no server."""
     with desk(9999, 9999) as at:
         await at.run()
@@ -159,7 +173,9 @@ async def test_bugs_come_out(autojump_clock: MockClock, log: Log, name: str) -> 
     assert log.lines == []
 
 
-async def test_a_machine_in_trouble_is_mentioned_once_a_second(autojump_clock: MockClock, log: Log) -> None:
+async def test_a_machine_in_trouble_is_mentioned_once_a_second(
+    autojump_clock: MockClock, log: Log
+) -> None:
     """While all attempts fail there are ten a second, but one warning a second, which has the number of failures."""
     with desk(*[errno.EMFILE] * 45) as at:
         await at.run()
@@ -197,7 +213,9 @@ async def test_others_have_their_turn_in_a_rush(autojump_clock: MockClock) -> No
             nursery.start_soon(count)
             await at.run()
             nursery.cancel_scope.cancel()
-    assert 0 < max(later - earlier for earlier, later in itertools.pairwise(turns)) <= 32  # in two turns of its own
+    assert (
+        0 < max(later - earlier for earlier, later in itertools.pairwise(turns)) <= 32
+    )  # in two turns of its own
 
 
 async def test_nobody_is_accepted_without_a_place(autojump_clock: MockClock) -> None:
@@ -248,7 +266,9 @@ async def test_finishing_waits_for_places(autojump_clock: MockClock) -> None:
 
 
 @pytest.mark.parametrize("name", MACHINE)
-async def test_finishing_waits_out_the_errors_of_the_machine(autojump_clock: MockClock, log: Log, name: str) -> None:
+async def test_finishing_waits_out_the_errors_of_the_machine(
+    autojump_clock: MockClock, log: Log, name: str
+) -> None:
     """Without descriptors nobody is given up who waits: conversations are ending, and their descriptors come back."""
     with desk(0, getattr(errno, name), clients=3) as at:
         await at.acceptor.finish()
@@ -281,7 +301,10 @@ async def test_listeners_share_their_troubles(autojump_clock: MockClock, log: Lo
 
 async def test_the_backlog_of_a_socket_that_is_kept_is_left_to_the_next_server() -> None:
     """Who waits at a socket that was passed to us is not accepted any more, and can be accepted by others."""
-    with desk(clients=1, kept=True) as at, socket.socket(fileno=os.dup(at.scripted.fileno())) as others:
+    with (
+        desk(clients=1, kept=True) as at,
+        socket.socket(fileno=os.dup(at.scripted.fileno())) as others,
+    ):
         await at.acceptor.finish()
         assert at.taken == []
         assert at.listener.trio.socket.fileno() == -1
@@ -297,12 +320,16 @@ async def test_connections_that_were_reset_before_they_were_accepted(log: Log) -
     """Connections that were broken while they waited cost a line each, and the next client is welcomed."""
     async with nothing_left_open(), serving() as service:
         for _ in range(50):
-            gone = socket.create_connection(("127.0.0.1", service.port))  # nothing else runs until the next `await`
+            gone = socket.create_connection(
+                ("127.0.0.1", service.port)
+            )  # nothing else runs until the next `await`
             gone.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, NO_LINGER)
             gone.close()
         peer = await service.connect()
         await peer.meet()
-        await log.line(" is closed: the connection was lost (Connection reset by peer); 0 names in ", 50)
+        await log.line(
+            " is closed: the connection was lost (Connection reset by peer); 0 names in ", 50
+        )
         await peer.leave()
     assert {record.levelname for record in log.records} == {"INFO"}
 
@@ -354,5 +381,7 @@ async def test_an_acceptor_with_a_bug_ends_the_server(monkeypatch: pytest.Monkey
                     await trio.sleep_forever()
 
 
-async def _serve(shutdown: trio.Event, *, task_status: trio.TaskStatus[list[trio.SocketListener]]) -> None:
+async def _serve(
+    shutdown: trio.Event, *, task_status: trio.TaskStatus[list[trio.SocketListener]]
+) -> None:
     await serve_greeter("127.0.0.1", 0, config=LINES, shutdown=shutdown, task_status=task_status)

@@ -12,7 +12,14 @@ import pytest
 import trio
 from trio.testing import MockClock, memory_stream_pair, wait_all_tasks_blocked
 
-from greeter_core import ClientConfig, EndReason, Framing, LocalProtocolError, ServerConfig, ServerConnection
+from greeter_core import (
+    ClientConfig,
+    EndReason,
+    Framing,
+    LocalProtocolError,
+    ServerConfig,
+    ServerConnection,
+)
 from greeter_trio import ConversationFailed, Greeter, drive, open_greeter
 from greeter_trio._net.tls import TLSStream, client_context, server_context
 
@@ -38,7 +45,10 @@ NOT_NAMES = ["", "exit", "two\nlines", "carriage\rreturn", "x" * 1025, "é" * 51
 @contextlib.asynccontextmanager
 async def greeter_of(script: Script, config: ClientConfig | None = None) -> AsyncIterator[Greeter]:
     """Open a greeter to a scripted server."""
-    async with scripted(script) as port, open_greeter("127.0.0.1", port, config=config or ClientConfig()) as greeter:
+    async with (
+        scripted(script) as port,
+        open_greeter("127.0.0.1", port, config=config or ClientConfig()) as greeter,
+    ):
         yield greeter
 
 
@@ -84,7 +94,8 @@ async def test_greet() -> None:
 
 
 @pytest.mark.parametrize(
-    ("client", "server"), [*((Framing.AUTO, server) for server in Framing), (Framing.LINES, Framing.AUTO)]
+    ("client", "server"),
+    [*((Framing.AUTO, server) for server in Framing), (Framing.LINES, Framing.AUTO)],
 )
 async def test_greet_in_every_framing(server: Framing, client: Framing) -> None:
     """A client that finds out is understood by every server, and one that sends lines by all that take them."""
@@ -114,7 +125,9 @@ async def test_names_are_asked_together() -> None:
         hello(b"Grace") + PROMPT + hello(b"Edsger") + PROMPT + hello(b"Barbara") + PROMPT,
     )
     async with greeter_of(playing(ADA, names, EXIT, end=_wait)) as greeter:
-        greetings = [greeting async for greeting in greeter.greet_all(["Ada", "Grace", "Edsger", "Barbara"])]
+        greetings = [
+            greeting async for greeting in greeter.greet_all(["Ada", "Grace", "Edsger", "Barbara"])
+        ]
     assert greetings == ["Hello Ada!", "Hello Grace!", "Hello Edsger!", "Hello Barbara!"]
 
 
@@ -145,7 +158,10 @@ async def test_greet_all_takes_any_iterable() -> None:
     async with serving() as service, open_greeter("127.0.0.1", service.port) as greeter:
         assert [greeting async for greeting in greeter.greet_all([])] == []
         names = (name for name in ("Ada", "Grace"))
-        assert [greeting async for greeting in greeter.greet_all(names)] == ["Hello Ada!", "Hello Grace!"]
+        assert [greeting async for greeting in greeter.greet_all(names)] == [
+            "Hello Ada!",
+            "Hello Grace!",
+        ]
 
 
 @pytest.mark.parametrize(
@@ -286,7 +302,11 @@ async def test_a_greeter_that_was_left_greets_nobody() -> None:
     ("end", "reason", "message"),
     [
         (_close, EndReason.EOF, "the server closed the connection without saying goodbye"),
-        (_reset, EndReason.CONNECTION_LOST, "the connection to the server was lost (Connection reset by peer)"),
+        (
+            _reset,
+            EndReason.CONNECTION_LOST,
+            "the connection to the server was lost (Connection reset by peer)",
+        ),
         (
             playing(end=_close),
             EndReason.VIOLATION,
@@ -501,7 +521,9 @@ async def test_tls(tmp_path: Path) -> None:
         await peer.hear_all()
         said.append(peer.heard)
 
-    script = over_tls(playing(ADA, EXIT, end=hear_the_rest), server_context(authority.issue("127.0.0.1"), None))
+    script = over_tls(
+        playing(ADA, EXIT, end=hear_the_rest), server_context(authority.issue("127.0.0.1"), None)
+    )
     context = client_context(authority.path)
     async with (
         scripted(script) as port,
@@ -540,16 +562,22 @@ async def test_a_handshake_that_stalls(tmp_path: Path, autojump_clock: MockClock
     autojump_clock.autojump_threshold = SETTLED
     context = client_context(Authority(tmp_path).path)
     async with nothing_left_open(), scripted(_wait) as port:
-        with pytest.raises(TimeoutError, match=r"cannot connect to 127\.0\.0\.1 port \d+ within 10 s"):
+        with pytest.raises(
+            TimeoutError, match=r"cannot connect to 127\.0\.0\.1 port \d+ within 10 s"
+        ):
             async with open_greeter("127.0.0.1", port, ssl_context=context):
                 pytest.fail("there is no TLS")
         assert trio.current_time() == pytest.approx(10)
 
 
-async def test_a_client_that_was_stopped_does_not_blame_the_server(tmp_path: Path, mock_clock: MockClock) -> None:
+async def test_a_client_that_was_stopped_does_not_blame_the_server(
+    tmp_path: Path, mock_clock: MockClock
+) -> None:
     """If it notices long afterwards that the time for connecting is over, it connects once more."""
     authority = Authority(tmp_path)
-    secure = over_tls(playing(ADA, EXIT, end=_close), server_context(authority.issue("localhost"), None))
+    secure = over_tls(
+        playing(ADA, EXIT, end=_close), server_context(authority.issue("localhost"), None)
+    )
     came: list[Peer] = []
 
     async def play(peer: Peer) -> None:
@@ -650,7 +678,9 @@ async def test_a_greet_that_was_given_up_is_no_obstacle(autojump_clock: MockCloc
         assert await greeter.greet("Grace") == "Hello Grace!"
 
 
-async def test_a_wait_for_a_greeting_that_was_given_up_loses_none(autojump_clock: MockClock) -> None:
+async def test_a_wait_for_a_greeting_that_was_given_up_loses_none(
+    autojump_clock: MockClock,
+) -> None:
     """An iteration over greetings that was cancelled while it waited goes on with the greeting that it waited for."""
     autojump_clock.autojump_threshold = SETTLED
 
@@ -673,7 +703,9 @@ async def test_a_wait_for_a_greeting_that_was_given_up_loses_none(autojump_clock
         assert [greeting async for greeting in greetings] == ["Hello Ada!", "Hello Grace!"]
 
 
-async def test_the_timeout_of_one_task_costs_no_other_its_conversation(autojump_clock: MockClock) -> None:
+async def test_the_timeout_of_one_task_costs_no_other_its_conversation(
+    autojump_clock: MockClock,
+) -> None:
     """A `greet_all` that is cancelled while it sends leaves the rest to whoever greets next, and nothing is torn."""
     autojump_clock.autojump_threshold = SETTLED
     names = [f"{number:01000}" for number in range(20_000)]
@@ -722,7 +754,9 @@ async def test_a_stream_of_the_callers_is_closed_when_the_block_fails() -> None:
         await ours.receive_some()
 
 
-@pytest.mark.parametrize("words", [[hello(b"Ada") + PROMPT], [hello(b"Ada"), PROMPT]], ids=["together", "apart"])
+@pytest.mark.parametrize(
+    "words", [[hello(b"Ada") + PROMPT], [hello(b"Ada"), PROMPT]], ids=["together", "apart"]
+)
 async def test_a_pause_between_greetings_is_not_the_servers_silence(
     autojump_clock: MockClock, words: list[bytes]
 ) -> None:
@@ -747,8 +781,12 @@ async def test_a_pause_between_greetings_is_not_the_servers_silence(
         assert await greeter.greet("Grace") == "Hello Grace!"
 
 
-@pytest.mark.parametrize("words", [[hello(b"Ada") + PROMPT], [hello(b"Ada"), PROMPT]], ids=["together", "apart"])
-async def test_a_pause_before_the_end_is_not_the_servers_silence(autojump_clock: MockClock, words: list[bytes]) -> None:
+@pytest.mark.parametrize(
+    "words", [[hello(b"Ada") + PROMPT], [hello(b"Ada"), PROMPT]], ids=["together", "apart"]
+)
+async def test_a_pause_before_the_end_is_not_the_servers_silence(
+    autojump_clock: MockClock, words: list[bytes]
+) -> None:
     """A block may take a minute after its last greeting, and still ends in good order."""
     autojump_clock.autojump_threshold = SETTLED
 
@@ -811,13 +849,20 @@ async def test_many_tasks_may_greet_at_once() -> None:
 
     async def use(number: int) -> None:
         greetings[number] = [await greeter.greet(f"{number} {turn}") for turn in range(5)]
-        greetings[number] += [greeting async for greeting in greeter.greet_all([f"{number} a", f"{number} b"])]
+        greetings[number] += [
+            greeting async for greeting in greeter.greet_all([f"{number} a", f"{number} b"])
+        ]
 
-    async with serving() as service, open_greeter("127.0.0.1", service.port) as greeter, trio.open_nursery() as nursery:
+    async with (
+        serving() as service,
+        open_greeter("127.0.0.1", service.port) as greeter,
+        trio.open_nursery() as nursery,
+    ):
         for number in range(100):
             nursery.start_soon(use, number)
     assert greetings == {
-        number: [f"Hello {number} {turn}!" for turn in (0, 1, 2, 3, 4, "a", "b")] for number in range(100)
+        number: [f"Hello {number} {turn}!" for turn in (0, 1, 2, 3, 4, "a", "b")]
+        for number in range(100)
     }
 
 
@@ -827,9 +872,15 @@ async def test_many_tasks_may_ask_for_much_at_once() -> None:
     async def use(number: int) -> None:
         for turn in range(20):
             names = [f"{number} {turn} {index} {'x' * 900}" for index in range(100)]
-            assert [greeting async for greeting in greeter.greet_all(names)] == [f"Hello {name}!" for name in names]
+            assert [greeting async for greeting in greeter.greet_all(names)] == [
+                f"Hello {name}!" for name in names
+            ]
 
-    async with serving() as service, open_greeter("127.0.0.1", service.port) as greeter, trio.open_nursery() as nursery:
+    async with (
+        serving() as service,
+        open_greeter("127.0.0.1", service.port) as greeter,
+        trio.open_nursery() as nursery,
+    ):
         for number in range(5):
             nursery.start_soon(use, number)
 
@@ -900,7 +951,10 @@ async def test_a_failure_is_every_tasks(autojump_clock: MockClock) -> None:
         await trio.sleep(3)
         await peer.close()
 
-    async with greeter_of(playing((b"Ada\n", b""), end=close_soon)) as greeter, trio.open_nursery() as nursery:
+    async with (
+        greeter_of(playing((b"Ada\n", b""), end=close_soon)) as greeter,
+        trio.open_nursery() as nursery,
+    ):
         for name in ("Ada", "Grace", "Edsger"):
             nursery.start_soon(greet, name)
             await trio.testing.wait_all_tasks_blocked()

@@ -97,7 +97,9 @@ async def done(call: Call) -> ExitStatus:
     return ExitStatus.DONE
 
 
-async def failure(port: int, retry_for: float = 0, *, config: ClientConfig = CONFIG, **how: object) -> NoConversation:
+async def failure(
+    port: int, retry_for: float = 0, *, config: ClientConfig = CONFIG, **how: object
+) -> NoConversation:
     """Return why no server at this port has welcomed the client."""
     target = Target(**{"host": HOST, "port": port, **how})  # type: ignore[arg-type]
     with pytest.raises(NoConversation) as caught:
@@ -153,10 +155,14 @@ async def test_all_addresses_are_named_that_failed() -> None:
     with socket.socket() as closed, socket.socket() as other:
         for each in (closed, other):
             each.bind((HOST, 0))
-        trio.socket.set_custom_hostname_resolver(Resolver(closed.getsockname(), other.getsockname()))
+        trio.socket.set_custom_hostname_resolver(
+            Resolver(closed.getsockname(), other.getsockname())
+        )
         problem = await failure(6000, host="greet.example")
     advice = "is the server running, and on this port?"
-    assert str(problem) == f"cannot connect to greet.example port 6000: Connection refused ({advice})"
+    assert (
+        str(problem) == f"cannot connect to greet.example port 6000: Connection refused ({advice})"
+    )
 
 
 async def test_connecting_takes_no_longer_than_the_timeout(autojump_clock: MockClock) -> None:
@@ -170,7 +176,9 @@ async def test_connecting_takes_no_longer_than_the_timeout(autojump_clock: MockC
     assert trio.current_time() == pytest.approx(5)
 
 
-async def test_the_timeout_bounds_the_handshake_too(autojump_clock: MockClock, authority: Authority) -> None:
+async def test_the_timeout_bounds_the_handshake_too(
+    autojump_clock: MockClock, authority: Authority
+) -> None:
     """A server that says nothing to a TLS handshake fails after --timeout, and nothing is left open."""
     autojump_clock.autojump_threshold = SETTLED
     context = client_context(authority.path)
@@ -188,7 +196,10 @@ async def test_what_cannot_be_a_host(host: str) -> None:
         await connect(Target(host, 6000))
     problem = await failure(6000, 60, host=host)
     advice = "check --host or GREETER_HOST"
-    assert str(problem) == f"cannot connect to {host} port 6000: this cannot be the name of a host ({advice})"
+    assert (
+        str(problem)
+        == f"cannot connect to {host} port 6000: this cannot be the name of a host ({advice})"
+    )
     assert problem.hopeless
 
 
@@ -227,7 +238,10 @@ async def test_unix_socket_without_a_server(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as closed:
         closed.bind(str(path))
         problem = await failure(6000, host=f"unix:{path}")
-    assert str(problem) == f"cannot connect to unix:{path}: Connection refused (is the server running?)"
+    assert (
+        str(problem)
+        == f"cannot connect to unix:{path}: Connection refused (is the server running?)"
+    )
 
 
 # PROXY header and TLS
@@ -274,7 +288,9 @@ class Sip(Peer):
 @pytest.mark.parametrize("host", ["greet.example", "greet.example."])
 async def test_the_certificate_is_for_the_host(authority: Authority, host: str) -> None:
     """The certificate must be for the host, whose final dot belongs to the resolver alone."""
-    async with scripted(over_tls(welcome, server_context(authority.issue("greet.example"), None))) as port:
+    async with scripted(
+        over_tls(welcome, server_context(authority.issue("greet.example"), None))
+    ) as port:
         trio.socket.set_custom_hostname_resolver(Resolver((HOST, port)))
         async with welcomed(Target(host, 6000, client_context(authority.path)), CONFIG) as call:
             assert call.facts.tls == "TLSv1.3"
@@ -297,7 +313,12 @@ async def test_what_is_measured(autojump_clock: MockClock, authority: Authority)
     context = client_context(authority.path)
     async with scripted(script) as port, welcomed(Target(HOST, port, context), CONFIG) as call:
         assert trio.current_time() == pytest.approx(1.25)
-        assert attrs.astuple(call.facts) == (f"{HOST}:{port}", "TLSv1.3", pytest.approx(250), pytest.approx(500))
+        assert attrs.astuple(call.facts) == (
+            f"{HOST}:{port}",
+            "TLSv1.3",
+            pytest.approx(250),
+            pytest.approx(500),
+        )
 
 
 async def test_nothing_is_sent_before_the_welcome() -> None:
@@ -319,11 +340,18 @@ async def test_nothing_is_sent_before_the_welcome() -> None:
 
 async def test_events_that_came_with_the_welcome_are_handed_out() -> None:
     """Who listens after the welcome hears of it, and of what came with it."""
-    async with scripted(saying(WELCOME + GOODBYE)) as port, welcomed(Target(HOST, port), CONFIG) as call:
+    async with (
+        scripted(saying(WELCOME + GOODBYE)) as port,
+        welcomed(Target(HOST, port), CONFIG) as call,
+    ):
         events: list[object] = []
         call.listen(events.append)
         await call.driver.run()
-    assert [type(event).__name__ for event in events] == ["Welcomed", "GoodbyeReceived", "ConversationEnded"]
+    assert [type(event).__name__ for event in events] == [
+        "Welcomed",
+        "GoodbyeReceived",
+        "ConversationEnded",
+    ]
     assert events[0] == Welcomed()
 
 
@@ -349,12 +377,18 @@ FAILURES: dict[str, tuple[Script, str, ExitStatus]] = {
         "the server refused: Sorry, the server is full.",
         ExitStatus.FAILED,
     ),
-    "shutting down": (saying(GOODBYE), "the server said goodbye before it was asked to", ExitStatus.FAILED),
+    "shutting down": (
+        saying(GOODBYE),
+        "the server said goodbye before it was asked to",
+        ExitStatus.FAILED,
+    ),
 }
 
 
 @pytest.mark.parametrize(("script", "message", "status"), FAILURES.values(), ids=FAILURES)
-async def test_no_welcome(autojump_clock: MockClock, script: Script, message: str, status: ExitStatus) -> None:
+async def test_no_welcome(
+    autojump_clock: MockClock, script: Script, message: str, status: ExitStatus
+) -> None:
     """A server that does not welcome the client is told in words, with advice where it says nothing, and a status."""
     autojump_clock.autojump_threshold = SETTLED
     async with scripted(script) as port:
@@ -410,10 +444,14 @@ async def test_calling_until_somebody_listens(autojump_clock: MockClock) -> None
     assert 3 <= trio.current_time() <= 4
 
 
-async def test_a_handshake_that_is_cut_is_tried_again(autojump_clock: MockClock, authority: Authority) -> None:
+async def test_a_handshake_that_is_cut_is_tried_again(
+    autojump_clock: MockClock, authority: Authority
+) -> None:
     """A load balancer without servers hangs up on TLS, too; that can get better."""
     autojump_clock.autojump_threshold = SETTLED
-    play, times = in_turn(hang_up, reset, over_tls(welcome, server_context(authority.issue(HOST), None)))
+    play, times = in_turn(
+        hang_up, reset, over_tls(welcome, server_context(authority.issue(HOST), None))
+    )
     async with scripted(play) as port:
         target = Target(HOST, port, client_context(authority.path))
         assert await keep_calling(target, CONFIG, 60, done) is ExitStatus.DONE
@@ -472,19 +510,26 @@ async def test_what_is_no_greeter_does_not_become_one() -> None:
     play, times = in_turn(saying(b"SSH-2.0-x\r\n"))
     async with scripted(play) as port:
         problem = await failure(port, 60)
-    assert str(problem) == 'the server is no greeter: it said "SSH-2.0-x\\x0d\\x0a" and not "Welcome!"'
+    assert (
+        str(problem) == 'the server is no greeter: it said "SSH-2.0-x\\x0d\\x0a" and not "Welcome!"'
+    )
     assert len(times) == 1
     assert problem.facts.first_byte_ms is not None
 
 
 @pytest.mark.parametrize("problem", ["name", "authority", "plain"])
-async def test_tls_that_will_not_do_is_not_tried_again(authority: Authority, tmp_path: Path, problem: str) -> None:
+async def test_tls_that_will_not_do_is_not_tried_again(
+    authority: Authority, tmp_path: Path, problem: str
+) -> None:
     """A certificate that is not accepted, and a server without TLS, will be the same next time."""
     (tmp_path / "other").mkdir()
     other = Authority(tmp_path / "other")
     scripts = {
         "name": (over_tls(welcome, server_context(authority.issue("other.example"), None)), HOST),
-        "authority": (over_tls(welcome, server_context(other.issue(HOST), None)), "signed by no CA"),
+        "authority": (
+            over_tls(welcome, server_context(other.issue(HOST), None)),
+            "signed by no CA",
+        ),
         "plain": (welcome, "the server does not speak TLS on this port"),
     }
     script, words = scripts[problem]

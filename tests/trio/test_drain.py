@@ -45,7 +45,8 @@ FULL = b"Sorry, the server is full.\n"
 
 # The backlog
 
-# What clients say before anybody has accepted them, whether they end their stream then, and what they are to hear.
+# What clients say before anybody has accepted them, whether they end their stream then, and what
+# they are to hear.
 EARLY = [
     (b"Ada\n", False, dialogue(b"Ada")),
     (b"Ada\nGrace\n", False, dialogue(b"Ada", b"Grace")),
@@ -67,12 +68,19 @@ async def hear_out(peer: Peer, words: bytes) -> None:
     await peer.close()
 
 
-@pytest.mark.parametrize(("config", "early"), [(LINES, EARLY_LINES), (AUTO, EARLY_AUTO)], ids=["lines", "auto"])
+@pytest.mark.parametrize(
+    ("config", "early"), [(LINES, EARLY_LINES), (AUTO, EARLY_AUTO)], ids=["lines", "auto"]
+)
 async def test_the_backlog_is_drained(
-    autojump_clock: MockClock, log: Log, config: ServerConfig, early: list[tuple[bytes, bool, bytes]]
+    autojump_clock: MockClock,
+    log: Log,
+    config: ServerConfig,
+    early: list[tuple[bytes, bool, bytes]],
 ) -> None:
     """Clients who connected before the server ran, and was to shut down at once, are welcomed, answered and let go."""
-    autojump_clock.autojump_threshold = SETTLED  # a busy machine is not to be taken for a client who pauses
+    autojump_clock.autojump_threshold = (
+        SETTLED  # a busy machine is not to be taken for a client who pauses
+    )
     for _ in range(20):
         shutdown = trio.Event()
         shutdown.set()
@@ -113,7 +121,9 @@ async def test_who_would_be_turned_away_is_turned_away() -> None:
     async with nothing_left_open(), serving(limits=limits) as service:
         guest = await service.connect()
         await guest.meet()
-        late = [socket.create_connection(("127.0.0.1", service.port)) for _ in range(90)]  # nothing runs meanwhile
+        late = [
+            socket.create_connection(("127.0.0.1", service.port)) for _ in range(90)
+        ]  # nothing runs meanwhile
         service.shutdown.set()
         await hear_out(guest, GOODBYE)
         for each in late:
@@ -169,7 +179,9 @@ async def conversation(
 
 
 @secured
-async def test_names_that_lie_in_the_socket_are_greeted(authority: Authority, *, secure: bool) -> None:
+async def test_names_that_lie_in_the_socket_are_greeted(
+    authority: Authority, *, secure: bool
+) -> None:
     """Complete names that have come, though nobody has read them yet, are greeted; half a line is dropped."""
     async with conversation(LINES, authority if secure else None) as (service, peer):
         say_now(peer.stream, b"Ada\nGrace\nEds")
@@ -179,7 +191,9 @@ async def test_names_that_lie_in_the_socket_are_greeted(authority: Authority, *,
 
 
 @secured
-async def test_an_undecided_name_that_lies_in_the_socket_is_greeted(authority: Authority, *, secure: bool) -> None:
+async def test_an_undecided_name_that_lies_in_the_socket_is_greeted(
+    authority: Authority, *, secure: bool
+) -> None:
     """Where nobody knows yet how names end, what has come is a name."""
     async with conversation(AUTO, authority if secure else None) as (service, peer):
         say_now(peer.stream, b"Ada")
@@ -200,17 +214,23 @@ async def test_the_end_that_lies_in_the_socket_completes_a_name() -> None:
 
 
 @secured
-async def test_all_that_lies_in_the_socket_is_answered(authority: Authority, *, secure: bool) -> None:
+async def test_all_that_lies_in_the_socket_is_answered(
+    authority: Authority, *, secure: bool
+) -> None:
     """Names are greeted even if there are more of them than one read returns, by far."""
     context = server_context(authority.issue("localhost"), None) if secure else None
     with socket.create_server(("127.0.0.1", 0)) as sock:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1_000_000)  # for those who are accepted
+        sock.setsockopt(
+            socket.SOL_SOCKET, socket.SO_RCVBUF, 1_000_000
+        )  # for those who are accepted
         names = [b"Ada"] * 75_000
         if sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) < 1_000_000:
             names = names[:10_000]  # this system has no room for more
         service = lines_service(ssl_context=context)
         async with nothing_left_open(), hosting(service, [adopt(sock.dup())]) as running:
-            peer = await (running.connect_through_tls(authority.path) if secure else running.connect())
+            peer = await (
+                running.connect_through_tls(authority.path) if secure else running.connect()
+            )
             await peer.meet()
             say_now(peer.stream, b"".join(name + b"\n" for name in names))
             running.shutdown.set()
@@ -259,7 +279,9 @@ async def test_shutdown_while_a_send_is_blocked(log: Log) -> None:
         await peer.hear_all()
         answered = peer.heard.count(hello(b"Ada"))
         assert peer.heard == dialogue(*[b"Ada"] * answered)
-    assert f" is closed: the server is shutting down; {answered} names in " in await log.line("is closed")
+    assert f" is closed: the server is shutting down; {answered} names in " in await log.line(
+        "is closed"
+    )
 
 
 # Handshakes
@@ -283,7 +305,12 @@ async def test_shutdown_in_the_middle_of_a_handshake(authority: Authority) -> No
     context = server_context(authority.issue("localhost"), None)
     async with nothing_left_open(), serving(ssl_context=context) as service:
         peer = await service.connect()
-        tls = TLSStream(peer.stream, client_context(authority.path), server_side=False, server_hostname="localhost")
+        tls = TLSStream(
+            peer.stream,
+            client_context(authority.path),
+            server_side=False,
+            server_hostname="localhost",
+        )
         await wait_all_tasks_blocked(SETTLED)
         service.shutdown.set()
         await wait_all_tasks_blocked(SETTLED)
@@ -318,7 +345,9 @@ async def test_a_header_that_never_comes_holds_nobody_up(
         await peer.close()
 
 
-async def test_who_is_accepted_at_the_end_and_says_nothing_holds_nobody_up(autojump_clock: MockClock) -> None:
+async def test_who_is_accepted_at_the_end_and_says_nothing_holds_nobody_up(
+    autojump_clock: MockClock,
+) -> None:
     """Who gets a place only while the server shuts down has 2 seconds for a header, too."""
     autojump_clock.autojump_threshold = SETTLED
     limits = Limits(max_connections=1)
@@ -355,7 +384,9 @@ async def test_who_was_told_goodbye_is_not_cut_off(autojump_clock: MockClock, lo
         await peer.close()
 
 
-async def test_clients_are_accepted_until_the_delay_is_over(autojump_clock: MockClock, log: Log) -> None:
+async def test_clients_are_accepted_until_the_delay_is_over(
+    autojump_clock: MockClock, log: Log
+) -> None:
     """For `drain_delay` seconds after shutdown everything goes on as before, for old clients and for new ones."""
     autojump_clock.autojump_threshold = SETTLED
     async with nothing_left_open(), serving(limits=Limits(drain_delay=5)) as service:

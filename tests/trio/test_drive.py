@@ -42,7 +42,13 @@ from greeter_trio import drive
 from greeter_trio._drive import SEND_TIMEOUT, Driver
 from greeter_trio._net import patience as _patience
 from greeter_trio._net.readiness import open_readiness
-from greeter_trio._net.transport import SIZE, SocketTransport, StreamTransport, Transport, transport_over
+from greeter_trio._net.transport import (
+    SIZE,
+    SocketTransport,
+    StreamTransport,
+    Transport,
+    transport_over,
+)
 
 from .certificates import Authority
 from .helpers import (
@@ -104,7 +110,12 @@ async def drive_both(one: Connection, other: Connection, pair: StreamPair) -> No
 
 def names_of(connection: Server) -> list[bytes]:
     """Return the names that were received."""
-    return [name for event in connection.kept if isinstance(event, NamesReceived) for name in event.names]
+    return [
+        name
+        for event in connection.kept
+        if isinstance(event, NamesReceived)
+        for name in event.names
+    ]
 
 
 def greeted(connection: Client) -> list[bytes]:
@@ -123,7 +134,9 @@ UNDERSTOOD = [
 
 
 @pytest.mark.parametrize(("said", "heard"), UNDERSTOOD)
-async def test_every_name_is_answered(autojump_clock: MockClock, said: Framing, heard: Framing) -> None:
+async def test_every_name_is_answered(
+    autojump_clock: MockClock, said: Framing, heard: Framing
+) -> None:
     """A driven client and a driven server finish a conversation, in all framings that fit each other."""
     names = [b"Ada", b"Grace", b"\xff\x00", b"Edsger"]
     us, them = client(*names, framing=said), server(ServerConfig(framing=heard))
@@ -202,13 +215,19 @@ async def test_prompt_follows_at_once_where_lines_are_known(autojump_clock: Mock
         await peer.hear()
         await peer.say(b"Ada\nGrace\n")
         await peer.hear()
-        assert peer.chunks == [(0, WELCOME + PROMPT), (0, hello(b"Ada") + PROMPT + hello(b"Grace") + PROMPT)]
+        assert peer.chunks == [
+            (0, WELCOME + PROMPT),
+            (0, hello(b"Ada") + PROMPT + hello(b"Grace") + PROMPT),
+        ]
         await peer.end()
 
 
 async def test_quiet_ends_a_name(autojump_clock: MockClock) -> None:
     """A name with no terminator is answered after 0.02 seconds without a byte, and the ones after it at once."""
-    async with background(lambda stream: drive(auto_server(), stream)) as peer, trio.open_nursery() as nursery:
+    async with (
+        background(lambda stream: drive(auto_server(), stream)) as peer,
+        trio.open_nursery() as nursery,
+    ):
         nursery.start_soon(peer.hear_all)
         await trio.sleep(3)
         await peer.say(b"A")
@@ -233,10 +252,15 @@ async def test_quiet_ends_a_name(autojump_clock: MockClock) -> None:
 
 
 @pytest.mark.parametrize(("name_at", "refused_at"), [(None, 300), (200, 500)])
-async def test_idle_clients_are_refused(autojump_clock: MockClock, name_at: float | None, refused_at: float) -> None:
+async def test_idle_clients_are_refused(
+    autojump_clock: MockClock, name_at: float | None, refused_at: float
+) -> None:
     """A server says SORRY 300 seconds after open or after the last name, and goes away 2 seconds later."""
     connection = server()
-    async with background(lambda stream: drive(connection, stream)) as peer, trio.open_nursery() as nursery:
+    async with (
+        background(lambda stream: drive(connection, stream)) as peer,
+        trio.open_nursery() as nursery,
+    ):
         nursery.start_soon(peer.hear_all)
         if name_at is not None:
             await trio.sleep(name_at)
@@ -267,7 +291,9 @@ async def test_linger_is_two_seconds(autojump_clock: MockClock) -> None:
         await peer.hear_all()
     assert peer.chunks[-2:] == [(0, GOODBYE), (0, EOF)]
     assert trio.current_time() == pytest.approx(2)
-    assert stream.calls.count("receive") == 18  # exit, the fifteen, one that linger cancelled, a last look
+    assert (
+        stream.calls.count("receive") == 18
+    )  # exit, the fifteen, one that linger cancelled, a last look
 
 
 async def test_linger_ends_with_the_peers_stream(autojump_clock: MockClock) -> None:
@@ -316,7 +342,10 @@ async def test_a_late_timer_is_made_up_for_at_once(autojump_clock: MockClock) ->
 async def test_bytes_at_the_moment_of_a_deadline_are_not_lost(autojump_clock: MockClock) -> None:
     """Bytes that come exactly when a timer is due are all heard, whichever of the two is noticed first."""
     connection = auto_server()
-    async with background(lambda stream: drive(connection, stream)) as peer, trio.open_nursery() as nursery:
+    async with (
+        background(lambda stream: drive(connection, stream)) as peer,
+        trio.open_nursery() as nursery,
+    ):
         nursery.start_soon(peer.hear_all)
         for number in range(1, 101):
             await trio.sleep_until(number * 0.02)
@@ -338,7 +367,9 @@ async def test_a_receive_that_is_cancelled_loses_nothing(pair: Callable[[], Stre
     driver = Driver(connection, ours)
 
     async def wake_now_and_then() -> None:
-        for steps in itertools.cycle(range(10)):  # if there were never enough of them, nothing could be received
+        for steps in itertools.cycle(
+            range(10)
+        ):  # if there were never enough of them, nothing could be received
             driver.wake()
             for _ in range(steps):
                 await trio.lowlevel.checkpoint()
@@ -398,7 +429,9 @@ async def test_wake_tells_of_names_to_send(autojump_clock: MockClock) -> None:
 
 
 @pytest.mark.parametrize("role", ["server", "client"])
-async def test_wake_while_a_send_is_blocked_loses_no_input(autojump_clock: MockClock, role: str) -> None:
+async def test_wake_while_a_send_is_blocked_loses_no_input(
+    autojump_clock: MockClock, role: str
+) -> None:
     """What a connection is given while the driver sends is sent right after."""
     connection = server() if role == "server" else client(b"Ada", leave=False)
     ours, theirs = lockstep_stream_pair()
@@ -439,7 +472,9 @@ async def test_events_are_handed_over_as_they_happen(autojump_clock: MockClock) 
     connection = auto_server()
     ours, theirs = memory_stream_pair()
     peer = Peer(theirs)
-    driver = Driver(connection, ours, lambda event: happened.append((round(trio.current_time(), 6), event)))
+    driver = Driver(
+        connection, ours, lambda event: happened.append((round(trio.current_time(), 6), event))
+    )
     async with trio.open_nursery() as nursery:
         nursery.start_soon(driver.run)
         await trio.sleep(1)
@@ -462,7 +497,9 @@ async def test_a_driver_can_stop_half_way_and_go_on(autojump_clock: MockClock) -
     ours, theirs = memory_stream_pair()
     peer = Peer(theirs)
     driver = Driver(
-        server(), ours, lambda event: names.extend(event.names) if isinstance(event, NamesReceived) else None
+        server(),
+        ours,
+        lambda event: names.extend(event.names) if isinstance(event, NamesReceived) else None,
     )
     await peer.say(b"Ada\n")
     await driver.run(lambda: len(names) >= 1)
@@ -560,7 +597,11 @@ async def test_nothing_overtakes_what_is_being_sent() -> None:
 
 @pytest.mark.parametrize(
     ("word", "reason"),
-    [(GOODBYE, EndReason.SHUTDOWN), (b"Sorry, too many.\n", EndReason.REFUSED), (b"?", EndReason.VIOLATION)],
+    [
+        (GOODBYE, EndReason.SHUTDOWN),
+        (b"Sorry, too many.\n", EndReason.REFUSED),
+        (b"?", EndReason.VIOLATION),
+    ],
 )
 async def test_a_client_stops_sending_when_the_conversation_is_over(
     autojump_clock: MockClock, word: bytes, reason: EndReason
@@ -595,7 +636,9 @@ async def test_a_send_that_is_not_taken_ends_the_conversation(autojump_clock: Mo
     await theirs.aclose()
 
 
-async def test_a_client_whose_names_are_not_taken_waits_for_the_answer(autojump_clock: MockClock) -> None:
+async def test_a_client_whose_names_are_not_taken_waits_for_the_answer(
+    autojump_clock: MockClock,
+) -> None:
     """A client gives up a send when the answer is overdue, and neither before nor after that."""
     connection = Client(ClientConfig(framing=Framing.LINES, reply_timeout=40), now=0)
     connection.send_names(ADA_AND_GRACE, 0)
@@ -649,7 +692,9 @@ BROKEN = [trio.BrokenResourceError("broken"), trio.ClosedResourceError("closed")
 
 
 @pytest.mark.parametrize("exception", BROKEN, ids=lambda exception: type(exception).__name__)
-@pytest.mark.parametrize(("call", "number"), [("receive", 1), ("receive", 2), ("send", 1), ("send", 2)])
+@pytest.mark.parametrize(
+    ("call", "number"), [("receive", 1), ("receive", 2), ("send", 1), ("send", 2)]
+)
 @pytest.mark.parametrize("role", ["server", "client"])
 async def test_a_broken_stream_is_a_lost_connection(
     autojump_clock: MockClock, role: str, call: str, number: int, exception: Exception
@@ -693,7 +738,9 @@ async def test_a_broken_half_close_changes_no_reason(
     assert ending(them) == ConversationEnded(EndReason.EXIT)
 
 
-async def test_a_lost_client_connection_reports_what_was_not_answered(autojump_clock: MockClock) -> None:
+async def test_a_lost_client_connection_reports_what_was_not_answered(
+    autojump_clock: MockClock,
+) -> None:
     """A stream that breaks between two greetings leaves the second name unanswered, by name."""
     connection = client(*ADA_AND_GRACE)
     ours, theirs = memory_stream_pair()
@@ -757,7 +804,9 @@ async def test_the_end_without_half_close_comes_at_once(autojump_clock: MockCloc
 
 
 @pytest.mark.parametrize("connection", [server, client])
-async def test_the_stream_is_closed_at_the_end(autojump_clock: MockClock, connection: Callable[[], Connection]) -> None:
+async def test_the_stream_is_closed_at_the_end(
+    autojump_clock: MockClock, connection: Callable[[], Connection]
+) -> None:
     """`drive` closes the stream once the conversation is over."""
     ours, theirs = memory_stream_pair()
     stream = Tap(ours)
@@ -774,7 +823,9 @@ async def test_the_stream_is_closed_at_the_end(autojump_clock: MockClock, connec
 
 @pytest.mark.parametrize("role", ["server", "client"])
 @pytest.mark.parametrize("pair", [memory_stream_pair, lockstep_stream_pair, unix_pair, tcp_pair])
-async def test_cancellation_passes_through_every_checkpoint(pair: Callable[[], StreamPair], role: str) -> None:
+async def test_cancellation_passes_through_every_checkpoint(
+    pair: Callable[[], StreamPair], role: str
+) -> None:
     """Wherever `drive` is cancelled it ends at once, closes its stream, and has said nothing out of order."""
     async with nothing_left_open():
         for steps in itertools.count(1):
@@ -857,7 +908,9 @@ async def test_a_cancelled_send_loses_the_connection(autojump_clock: MockClock, 
     assert stream.calls.count("send") == 1
 
 
-async def test_a_cancelled_run_can_be_resumed_if_it_was_receiving(autojump_clock: MockClock) -> None:
+async def test_a_cancelled_run_can_be_resumed_if_it_was_receiving(
+    autojump_clock: MockClock,
+) -> None:
     """A driver that was cancelled while it waited for input has lost nothing, and another run goes on."""
     connection = server()
     ours, theirs = memory_stream_pair()
@@ -869,7 +922,9 @@ async def test_a_cancelled_run_can_be_resumed_if_it_was_receiving(autojump_clock
         await peer.say(b"%d\n" % number)
     await peer.end()
     await driver.run()
-    await peer.expect(WELCOME + PROMPT + b"".join(hello(b"%d" % number) + PROMPT for number in range(3)))
+    await peer.expect(
+        WELCOME + PROMPT + b"".join(hello(b"%d" % number) + PROMPT for number in range(3))
+    )
 
 
 async def test_time_stands_still_while_nobody_drives(autojump_clock: MockClock) -> None:
@@ -907,7 +962,9 @@ async def test_inputs_between_two_runs_are_sent_by_the_next(autojump_clock: Mock
     assert connection.state.is_open
 
 
-async def test_a_deadline_of_the_caller_is_not_taken_for_one_of_the_core(autojump_clock: MockClock) -> None:
+async def test_a_deadline_of_the_caller_is_not_taken_for_one_of_the_core(
+    autojump_clock: MockClock,
+) -> None:
     """A caller's timeout at the very moment of a timer still cancels the driver."""
     ours, _ = memory_stream_pair()
     connection = auto_server()
@@ -929,7 +986,8 @@ async def asked(
 ) -> AsyncIterator[tuple[Driver, Peer]]:
     """Drive a server over memory, or TLS over memory, whose client has been asked for a name.
 
-    There is no checkpoint after a client's words, so what is done right after them is done before they are received.
+    There is no checkpoint after a client's words, so what is done right after them is done before
+    they are received.
     """
     ours, theirs = memory_stream_pair()
     if secure:
@@ -1018,7 +1076,9 @@ async def test_shutting_down_before_the_first_word(autojump_clock: MockClock) ->
         await peer.close()
 
 
-async def test_shutting_down_a_conversation_that_is_over_changes_nothing(autojump_clock: MockClock) -> None:
+async def test_shutting_down_a_conversation_that_is_over_changes_nothing(
+    autojump_clock: MockClock,
+) -> None:
     """While a server lingers after exit, and when it has ended, there is nothing to shut down."""
     connection = server()
     ours, theirs = memory_stream_pair()
@@ -1037,7 +1097,9 @@ async def test_shutting_down_a_conversation_that_is_over_changes_nothing(autojum
 
 
 @pytest.mark.parametrize("exception", BROKEN, ids=lambda exception: type(exception).__name__)
-async def test_a_stream_that_breaks_while_shutting_down(autojump_clock: MockClock, exception: Exception) -> None:
+async def test_a_stream_that_breaks_while_shutting_down(
+    autojump_clock: MockClock, exception: Exception
+) -> None:
     """A connection that is lost in the middle of it is lost, and nothing comes out."""
     connection = server()
     ours, theirs = memory_stream_pair()
@@ -1072,7 +1134,9 @@ async def test_shutting_down_while_a_send_is_blocked(autojump_clock: MockClock) 
 
 
 @pytest.mark.parametrize("patience", [0.5, 100])
-async def test_how_long_a_send_may_take_is_the_callers_choice(autojump_clock: MockClock, patience: float) -> None:
+async def test_how_long_a_send_may_take_is_the_callers_choice(
+    autojump_clock: MockClock, patience: float
+) -> None:
     """A server gives up a send that nobody takes after `send_timeout` seconds, and says how long that was."""
     ours, theirs = lockstep_stream_pair()
     connection = server()
@@ -1084,7 +1148,9 @@ async def test_how_long_a_send_may_take_is_the_callers_choice(autojump_clock: Mo
     await trio.aclose_forcefully(theirs)
 
 
-async def test_a_peer_that_takes_a_slice_now_and_then_is_not_lost(autojump_clock: MockClock) -> None:
+async def test_a_peer_that_takes_a_slice_now_and_then_is_not_lost(
+    autojump_clock: MockClock,
+) -> None:
     """The time for a send is that of its next 64 KiB: whoever takes those in time may take long for all of it."""
     ours, theirs = lockstep_stream_pair()
     connection = server()
@@ -1144,11 +1210,15 @@ async def test_bytes_that_were_not_taken_are_not_counted(autojump_clock: MockClo
 # Read before you judge (T3)
 
 Ours: TypeAlias = trio.abc.HalfCloseableStream | Transport
-Open = Callable[[Authority], contextlib.AbstractAsyncContextManager[tuple[Any, trio.abc.HalfCloseableStream]]]
+Open = Callable[
+    [Authority], contextlib.AbstractAsyncContextManager[tuple[Any, trio.abc.HalfCloseableStream]]
+]
 
 
 @contextlib.asynccontextmanager
-async def plainly(make: Callable[[], StreamPair], _: Authority | None = None) -> AsyncIterator[StreamPair]:
+async def plainly(
+    make: Callable[[], StreamPair], _: Authority | None = None
+) -> AsyncIterator[StreamPair]:
     """Open a pair of streams, and close both."""
     ours, theirs = make()
     async with ours, theirs:
@@ -1156,7 +1226,9 @@ async def plainly(make: Callable[[], StreamPair], _: Authority | None = None) ->
 
 
 @contextlib.asynccontextmanager
-async def securely(make: Callable[[], StreamPair], authority: Authority) -> AsyncIterator[StreamPair]:
+async def securely(
+    make: Callable[[], StreamPair], authority: Authority
+) -> AsyncIterator[StreamPair]:
     """Open a pair of streams with TLS over them, and close both."""
     ours, theirs = await tls_over(authority, make())
     async with ours, theirs:
@@ -1164,7 +1236,9 @@ async def securely(make: Callable[[], StreamPair], authority: Authority) -> Asyn
 
 
 @contextlib.asynccontextmanager
-async def on_edges(family: str, _: Authority) -> AsyncIterator[tuple[Transport, trio.abc.HalfCloseableStream]]:
+async def on_edges(
+    family: str, _: Authority
+) -> AsyncIterator[tuple[Transport, trio.abc.HalfCloseableStream]]:
     """Open a socket that is watched as a server's are, and the other end."""
     sock, theirs = sockets(family)
     async with theirs, open_readiness() as readiness:
@@ -1183,7 +1257,10 @@ STREAMS: dict[str, Open] = {
     "TLS-memory": partial(securely, memory_stream_pair),
     "TLS-TCP": partial(securely, tcp_pair),
 }
-WATCHED: dict[str, Open] = STREAMS | {"TCP-edges": partial(on_edges, "TCP"), "Unix-edges": partial(on_edges, "Unix")}
+WATCHED: dict[str, Open] = STREAMS | {
+    "TCP-edges": partial(on_edges, "TCP"),
+    "Unix-edges": partial(on_edges, "Unix"),
+}
 streams = pytest.mark.parametrize("opened", WATCHED.values(), ids=WATCHED)
 
 
@@ -1240,7 +1317,9 @@ async def test_a_name_that_has_come_is_not_too_late(
 
 
 @streams
-async def test_bytes_that_have_come_are_no_name(autojump_clock: MockClock, authority: Authority, opened: Open) -> None:
+async def test_bytes_that_have_come_are_no_name(
+    autojump_clock: MockClock, authority: Authority, opened: Open
+) -> None:
     """Idle is noticed late, and half a line is there: the client is refused right after that was heard (S9.2)."""
     connection = server()
     async with opened(authority) as pair, late(connection, pair) as (driver, peer):
@@ -1328,7 +1407,9 @@ async def test_a_break_that_has_come_is_not_silence(autojump_clock: MockClock) -
 
 
 @pytest.mark.parametrize("pair", [unix_pair, tcp_pair])
-async def test_a_server_that_was_stopped_does_not_blame_its_client(pair: Callable[[], StreamPair]) -> None:
+async def test_a_server_that_was_stopped_does_not_blame_its_client(
+    pair: Callable[[], StreamPair],
+) -> None:
     """The event loop is blocked past idle, in real time, while a name comes: it is greeted."""
     connection = server(ServerConfig(framing=Framing.LINES, idle_timeout=0.05))
     async with plainly(pair) as streams, late(connection, streams) as (_, peer):
@@ -1399,7 +1480,9 @@ class Scripted(StreamTransport):
         return [at for call, at in self.calls if call == "in flight"]
 
 
-async def test_a_prompt_waits_until_the_words_before_it_have_arrived(autojump_clock: MockClock) -> None:
+async def test_a_prompt_waits_until_the_words_before_it_have_arrived(
+    autojump_clock: MockClock,
+) -> None:
     """The kernel is asked when PROMPT is due, and again after that, until all is acknowledged: then it is said."""
     ours, theirs = memory_stream_pair()
     transport, peer = Scripted(ours, looks=3), Peer(theirs)
@@ -1412,7 +1495,9 @@ async def test_a_prompt_waits_until_the_words_before_it_have_arrived(autojump_cl
     assert transport.asked == [0.02, 0.04, 0.06, 0.08]
 
 
-async def test_a_peer_that_never_acknowledges_is_seldom_asked_for(autojump_clock: MockClock) -> None:
+async def test_a_peer_that_never_acknowledges_is_seldom_asked_for(
+    autojump_clock: MockClock,
+) -> None:
     """A PROMPT that is owed for long costs a few looks, and the idle client is refused at its time."""
     ours, theirs = memory_stream_pair()
     connection, transport, peer = auto_server(), Scripted(ours, looks=math.inf), Peer(theirs)
@@ -1578,7 +1663,9 @@ async def test_events_that_nobody_handles_are_not_kept(pair: Callable[[], Stream
 
 
 @pytest.mark.parametrize("role", ["server", "client"])
-async def test_each_event_is_handed_over_once_and_in_order(autojump_clock: MockClock, role: str) -> None:
+async def test_each_event_is_handed_over_once_and_in_order(
+    autojump_clock: MockClock, role: str
+) -> None:
     """With a handler `drive` keeps nothing for the caller."""
     connection = ServerConnection(LINES, now=0) if role == "server" else ClientConnection(now=0)
     if isinstance(connection, ClientConnection):
@@ -1592,7 +1679,12 @@ async def test_each_event_is_handed_over_once_and_in_order(autojump_clock: MockC
         nursery.start_soon(drive, other, theirs)
     assert connection.events() == []
     if role == "server":
-        assert [type(event) for event in events] == [NamesReceived, ExitReceived, EOFReceived, ConversationEnded]
+        assert [type(event) for event in events] == [
+            NamesReceived,
+            ExitReceived,
+            EOFReceived,
+            ConversationEnded,
+        ]
     else:
         greeting = [Greeted, NameRequested]
         kinds = [Welcomed, NameRequested, *greeting, *greeting, GoodbyeReceived, ConversationEnded]
@@ -1615,9 +1707,16 @@ def fail_at(kind: type) -> Callable[[object], None]:
 
 @pytest.mark.parametrize(
     ("role", "kind"),
-    [("server", NamesReceived), ("server", ConversationEnded), ("client", Welcomed), ("client", ConversationEnded)],
+    [
+        ("server", NamesReceived),
+        ("server", ConversationEnded),
+        ("client", Welcomed),
+        ("client", ConversationEnded),
+    ],
 )
-async def test_an_exception_of_the_handler_comes_out(autojump_clock: MockClock, role: str, kind: type) -> None:
+async def test_an_exception_of_the_handler_comes_out(
+    autojump_clock: MockClock, role: str, kind: type
+) -> None:
     """It comes out as itself, and the stream is closed."""
     connection: Connection = server() if role == "server" else client(b"Ada")
     ours, theirs = memory_stream_pair()
@@ -1629,7 +1728,9 @@ async def test_an_exception_of_the_handler_comes_out(autojump_clock: MockClock, 
     assert stream.calls[-1] == "close"
 
 
-async def test_an_exception_of_the_handler_while_a_send_is_blocked_comes_out(autojump_clock: MockClock) -> None:
+async def test_an_exception_of_the_handler_while_a_send_is_blocked_comes_out(
+    autojump_clock: MockClock,
+) -> None:
     """A client whose handler fails while it sends gives the send up; the exception comes out as itself."""
     ours, theirs = lockstep_stream_pair()
     stream, peer = Tap(ours), Peer(theirs)
@@ -1669,7 +1770,9 @@ async def test_an_exception_of_the_handler_about_a_send_that_breaks_comes_out(
     [STREAMS["Unix"], STREAMS["TCP"], STREAMS["TLS-TCP"], partial(securely, unix_pair)],
     ids=["Unix", "TCP", "TLS-TCP", "TLS-Unix"],
 )
-async def test_a_send_that_is_cancelled_goes_on_in_another_run(authority: Authority, opened: Open, role: str) -> None:
+async def test_a_send_that_is_cancelled_goes_on_in_another_run(
+    authority: Authority, opened: Open, role: str
+) -> None:
     """However often a run is cancelled while it sends, not a byte is lost or doubled, over sockets and over TLS."""
     names = [b"%01000d" % number for number in range(500)]
     if role == "client":
@@ -1703,7 +1806,9 @@ async def test_a_send_that_is_cancelled_goes_on_in_another_run(authority: Author
         assert connection.state.is_open is (role == "client")
 
 
-@pytest.mark.parametrize("after", [0.1, 1 / 3, 1e-9, 1234567.891, 0.1 + 0.2, 2**31 + 0.7, 9.999999999999998])
+@pytest.mark.parametrize(
+    "after", [0.1, 1 / 3, 1e-9, 1234567.891, 0.1 + 0.2, 2**31 + 0.7, 9.999999999999998]
+)
 @pytest.mark.parametrize("role", ["server", "client"])
 def test_rounded_times_do_not_spin(role: str, after: float) -> None:
     """A driver that stopped and runs again at odd times notices each deadline once, though sums are rounded."""
@@ -1720,7 +1825,9 @@ def test_rounded_times_do_not_spin(role: str, after: float) -> None:
             await trio.sleep(after * part / 3)
         with trio.fail_after(1000):
             await driver.run()
-        assert ending(connection).reason is (EndReason.TIMED_OUT if role == "client" else EndReason.REFUSED)
+        assert ending(connection).reason is (
+            EndReason.TIMED_OUT if role == "client" else EndReason.REFUSED
+        )
         assert len(transport.calls) <= (1 if role == "client" else 6)
 
     trio.run(main, clock=MockClock(autojump_threshold=0))
@@ -1806,7 +1913,9 @@ async def test_a_wake_does_not_cost_the_peer_the_end(autojump_clock: MockClock, 
 
 
 @pytest.mark.parametrize("opened", [STREAMS["Unix"], STREAMS["TCP"]], ids=["Unix", "TCP"])
-async def test_shutting_down_over_a_socket_takes_exactly_what_has_arrived(authority: Authority, opened: Open) -> None:
+async def test_shutting_down_over_a_socket_takes_exactly_what_has_arrived(
+    authority: Authority, opened: Open
+) -> None:
     """All names that are in the kernel are answered, of many reads, and then GOODBYE is said."""
     names = [b"Ada"] * 20_000
     async with opened(authority) as pair, late(server(), pair) as (driver, peer):
@@ -1818,7 +1927,9 @@ async def test_shutting_down_over_a_socket_takes_exactly_what_has_arrived(author
 
 
 @pytest.mark.parametrize("pair", [unix_pair, tcp_pair])
-async def test_shutting_down_takes_the_end_behind_the_last_byte(pair: Callable[[], StreamPair]) -> None:
+async def test_shutting_down_takes_the_end_behind_the_last_byte(
+    pair: Callable[[], StreamPair],
+) -> None:
     """The end is no byte that the kernel counts: it is looked for when all bytes were taken (S7.1)."""
     connection = server()
     async with plainly(pair) as (ours, theirs):
@@ -1848,7 +1959,9 @@ async def test_shutting_down_takes_no_more_than_it_can_answer(autojump_clock: Mo
 
 
 @streams
-async def test_shutting_down_is_bounded_against_a_peer_that_keeps_sending(authority: Authority, opened: Open) -> None:
+async def test_shutting_down_is_bounded_against_a_peer_that_keeps_sending(
+    authority: Authority, opened: Open
+) -> None:
     """A peer that has always said more by the time it was answered hears GOODBYE after what had come when it began."""
     connection = server()
     async with opened(authority) as pair, late(connection, pair) as (driver, peer):
@@ -1963,7 +2076,9 @@ class Narrow(Transport):
 
 
 @pytest.mark.parametrize("turn", range(10))  # which of two tasks goes first is a matter of chance
-async def test_output_of_an_answer_that_comes_as_a_blocked_send_ends(autojump_clock: MockClock, turn: int) -> None:
+async def test_output_of_an_answer_that_comes_as_a_blocked_send_ends(
+    autojump_clock: MockClock, turn: int
+) -> None:
     """What a client has to send anew, when a blocked send has just gone out, is no send that was given up."""
     connection = client(*[b"a"] * 200, leave=False)
     transport = Narrow(WELCOME + PROMPT, hello(b"a") + PROMPT, goes_now=100)
@@ -1982,7 +2097,9 @@ async def test_output_of_an_answer_that_comes_as_a_blocked_send_ends(autojump_cl
 
 
 @pytest.mark.parametrize("exception", BROKEN, ids=lambda exception: type(exception).__name__)
-async def test_an_exception_of_the_handler_is_no_broken_stream(autojump_clock: MockClock, exception: Exception) -> None:
+async def test_an_exception_of_the_handler_is_no_broken_stream(
+    autojump_clock: MockClock, exception: Exception
+) -> None:
     """A handler may raise what a broken stream raises: that comes out, and is not taken for one."""
 
     def handle(event: object) -> None:

@@ -4,7 +4,15 @@ import copy
 
 import pytest
 
-from greeter_core import ClientEvent, ConversationEnded, EndReason, Greeted, ProtocolViolated, SorryReceived, Welcomed
+from greeter_core import (
+    ClientEvent,
+    ConversationEnded,
+    EndReason,
+    Greeted,
+    ProtocolViolated,
+    SorryReceived,
+    Welcomed,
+)
 from greeter_trio import ConversationFailed
 from greeter_trio._failures import Ending, ExitStatus
 
@@ -23,12 +31,18 @@ def test_while_it_goes_on_there_is_no_reason() -> None:
     [
         (EndReason.EXIT, ExitStatus.DONE, "the conversation is over"),
         (EndReason.SHUTDOWN, ExitStatus.FAILED, "the server said goodbye before it was asked to"),
-        (EndReason.EOF, ExitStatus.FAILED, "the server closed the connection without saying goodbye"),
+        (
+            EndReason.EOF,
+            ExitStatus.FAILED,
+            "the server closed the connection without saying goodbye",
+        ),
         (EndReason.CONNECTION_LOST, ExitStatus.FAILED, "the connection to the server was lost"),
         (EndReason.TIMED_OUT, ExitStatus.TIMED_OUT, "the server did not answer in time"),
     ],
 )
-def test_each_reason_has_its_words_and_its_status(reason: EndReason, status: ExitStatus, message: str) -> None:
+def test_each_reason_has_its_words_and_its_status(
+    reason: EndReason, status: ExitStatus, message: str
+) -> None:
     """An end by itself is told in words of its own, with the names that were not answered."""
     ending = Ending()
     ending.note(ConversationEnded(reason, (b"Ada",)))
@@ -46,7 +60,9 @@ def test_a_refusal_is_told_in_the_servers_words() -> None:
     ending = Ending()
     ending.note(SorryReceived(b"Sorry, no \x1b[1mname\x1b[0m came in time."))
     ending.note(ConversationEnded(EndReason.REFUSED))
-    assert str(ending.failure()) == "the server refused: Sorry, no \\x1b[1mname\\x1b[0m came in time."
+    assert (
+        str(ending.failure()) == "the server refused: Sorry, no \\x1b[1mname\\x1b[0m came in time."
+    )
     assert ending.failure().reason is EndReason.REFUSED
     assert ending.status is ExitStatus.FAILED
 

@@ -12,4 +12,6 @@ def test_the_public_names_are_sorted_and_there() -> None:
 
 def test_the_public_names_are_what_was_promised() -> None:
     """The library's faces are the server, the client, its exception, and the driver."""
-    assert {"ConversationFailed", "Greeter", "drive", "open_greeter", "serve_greeter"} <= set(greeter_trio.__all__)
+    assert {"ConversationFailed", "Greeter", "drive", "open_greeter", "serve_greeter"} <= set(
+        greeter_trio.__all__
+    )

@@ -66,7 +66,10 @@ class Resolver(trio.abc.HostnameResolver):
         await trio.lowlevel.checkpoint()
         if isinstance(self.answer, Exception):
             raise self.answer
-        return [(family, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (where, port)) for family, where in self.answer]
+        return [
+            (family, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (where, port))
+            for family, where in self.answer
+        ]
 
     async def getnameinfo(self, sockaddr: object, flags: int) -> tuple[str, str]:
         """Return nothing; nobody asks."""
@@ -80,7 +83,9 @@ def resolve(*hosts: str | tuple[int, str]) -> None:
 
 
 @contextlib.asynccontextmanager
-async def listening(*endpoints: Endpoint, reuse_port: bool = False) -> AsyncIterator[list[Listener]]:
+async def listening(
+    *endpoints: Endpoint, reuse_port: bool = False
+) -> AsyncIterator[list[Listener]]:
     """Listen until the end of the block."""
     listeners = await open_listeners(endpoints, reuse_port=reuse_port)
     try:
@@ -175,7 +180,10 @@ def test_endpoints(text: str, endpoint: Endpoint) -> None:
 )
 def test_neither_this_nor_that(text: str) -> None:
     """What has the form of no endpoint is refused with a list of the forms."""
-    with pytest.raises(ValueError, match=re.escape(f"must be HOST:PORT, [IPV6]:PORT, unix:PATH or fd:N, not {text!r}")):
+    with pytest.raises(
+        ValueError,
+        match=re.escape(f"must be HOST:PORT, [IPV6]:PORT, unix:PATH or fd:N, not {text!r}"),
+    ):
         parse_endpoint(text)
 
 
@@ -185,15 +193,23 @@ def test_neither_this_nor_that(text: str) -> None:
 def test_ports_that_are_none(port: str) -> None:
     """A port is refused that is no number in decimal digits from 0 to 65535."""
     for host in ("localhost", "[::1]"):
-        with pytest.raises(ValueError, match=re.escape(f"from 0 (any that is free) to 65535, not {port!r}")):
+        with pytest.raises(
+            ValueError, match=re.escape(f"from 0 (any that is free) to 65535, not {port!r}")
+        ):
             parse_endpoint(f"{host}:{port}")
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (":6000", "the host must not be '': for all addresses of this machine, write 0.0.0.0 (IPv4) or [::] (IPv6)"),
-        ("*:6000", "the host must not be '*': for all addresses of this machine, write 0.0.0.0 (IPv4) or [::] (IPv6)"),
+        (
+            ":6000",
+            "the host must not be '': for all addresses of this machine, write 0.0.0.0 (IPv4) or [::] (IPv6)",
+        ),
+        (
+            "*:6000",
+            "the host must not be '*': for all addresses of this machine, write 0.0.0.0 (IPv4) or [::] (IPv6)",
+        ),
         ("[127.0.0.1]:6000", "what stands in brackets must be an IPv6 address, not '127.0.0.1'"),
         ("[localhost]:6000", "what stands in brackets must be an IPv6 address, not 'localhost'"),
         ("[]:6000", "what stands in brackets must be an IPv6 address, not ''"),
@@ -203,7 +219,10 @@ def test_ports_that_are_none(port: str) -> None:
         ("fd:", "fd: must be followed by the number of a descriptor, not by ''"),
         ("fd:-1", "fd: must be followed by the number of a descriptor, not by '-1'"),
         ("fd:stdin", "fd: must be followed by the number of a descriptor, not by 'stdin'"),
-        ("fd:9999999999", "fd: must be followed by the number of a descriptor, not by '9999999999'"),
+        (
+            "fd:9999999999",
+            "fd: must be followed by the number of a descriptor, not by '9999999999'",
+        ),
     ],
 )
 def test_endpoints_that_are_none(text: str, message: str) -> None:
@@ -251,7 +270,10 @@ async def test_all_addresses_of_a_name() -> None:
     resolve("127.0.0.1", "127.0.0.2", "127.0.0.1")
     async with nothing_left_open(), listening(Tcp("both", 0)) as listeners:
         port = port_of(listeners[0])
-        assert [listener.name for listener in listeners] == [f"127.0.0.1:{port}", f"127.0.0.2:{port}"]
+        assert [listener.name for listener in listeners] == [
+            f"127.0.0.1:{port}",
+            f"127.0.0.2:{port}",
+        ]
         for listener in listeners:
             check_reachable(listener)
 
@@ -260,7 +282,10 @@ async def test_several_endpoints() -> None:
     """Listeners come in the order of their endpoints, and an endpoint that is given twice counts once."""
     endpoints = [Tcp("127.0.0.2", 0), Tcp("127.0.0.1", 0), Tcp("127.0.0.2", 0)]
     async with nothing_left_open(), listening(*endpoints) as listeners:
-        assert [listener.name.partition(":")[0] for listener in listeners] == ["127.0.0.2", "127.0.0.1"]
+        assert [listener.name.partition(":")[0] for listener in listeners] == [
+            "127.0.0.2",
+            "127.0.0.1",
+        ]
 
 
 async def test_the_backlog_is_as_large_as_can_be() -> None:
@@ -270,7 +295,9 @@ async def test_the_backlog_is_as_large_as_can_be() -> None:
     somaxconn = Path("/proc/sys/net/core/somaxconn")
     async with listening(Tcp("127.0.0.1", 0)) as (listener,):
         info = listener.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 32)
-    assert struct.unpack_from("I", info, 28) == (min(int(somaxconn.read_text()), 65535),)  # tcpi_sacked, if it listens
+    assert struct.unpack_from("I", info, 28) == (
+        min(int(somaxconn.read_text()), 65535),
+    )  # tcpi_sacked, if it listens
 
 
 async def test_a_server_that_starts_again_finds_its_port_free() -> None:
@@ -296,7 +323,9 @@ async def test_a_port_that_is_taken() -> None:
     """A port that somebody listens on is an error, which says where it is, and what to do."""
     async with listening(Tcp("127.0.0.1", 0)) as (listener,):
         message = await refusal(Tcp("127.0.0.1", port_of(listener)))
-    assert message.startswith(f"cannot listen on {listener.name}: Address already in use (choose another port;")
+    assert message.startswith(
+        f"cannot listen on {listener.name}: Address already in use (choose another port;"
+    )
 
 
 async def test_a_port_that_is_taken_at_one_address_of_several() -> None:
@@ -306,7 +335,9 @@ async def test_a_port_that_is_taken_at_one_address_of_several() -> None:
         assert "Address already in use" in await refusal(Tcp("both", port_of(listener)))
 
 
-async def test_a_free_port_that_is_taken_at_the_next_address(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_free_port_that_is_taken_at_the_next_address(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """If the port that was chosen for the first address is taken at the second one, another one is chosen for both."""
     bind = socket.socket.bind
     thieves: list[socket.socket] = []
@@ -340,7 +371,9 @@ absent = pytest.mark.parametrize("address", [(UNKNOWN_FAMILY, "there"), (socket.
 
 @absent
 @pytest.mark.parametrize("first", [True, False])
-async def test_addresses_that_the_machine_does_not_have(address: tuple[int, str], *, first: bool) -> None:
+async def test_addresses_that_the_machine_does_not_have(
+    address: tuple[int, str], *, first: bool
+) -> None:
     """Of the addresses of a name those are left out that this machine does not have; IPv6 may be off."""
     here = (socket.AF_INET, "127.0.0.1")
     resolve(*((address, here) if first else (here, address)))
@@ -364,7 +397,8 @@ async def test_an_address_of_another_machine() -> None:
 
 
 @pytest.mark.parametrize(
-    ("host", "error"), [("nowhere", socket.gaierror(socket.EAI_NONAME, "Name unknown")), ("x" * 64, None)]
+    ("host", "error"),
+    [("nowhere", socket.gaierror(socket.EAI_NONAME, "Name unknown")), ("x" * 64, None)],
 )
 async def test_a_name_that_means_nothing(host: str, error: Exception | None) -> None:
     """A host whose name is unknown, or that could be no name at all, is an error."""
@@ -585,7 +619,9 @@ async def test_a_link_to_a_stale_socket_is_left_alone(folder: Path, path: str) -
 
 async def test_a_folder_that_does_not_exist(path: str) -> None:
     """A path in no folder is an error that says so."""
-    assert "No such file or directory (the folder must exist)" in await refusal(Unix(path + "/below/socket"))
+    assert "No such file or directory (the folder must exist)" in await refusal(
+        Unix(path + "/below/socket")
+    )
 
 
 async def test_a_path_that_is_too_long(folder: Path) -> None:
@@ -598,7 +634,10 @@ async def test_a_path_that_is_too_long(folder: Path) -> None:
 async def test_a_folder_of_somebody_else(path: str, folder: Path) -> None:
     """A folder that cannot be written to is an error that says so."""
     folder.chmod(0o500)
-    assert "Permission denied (ports below 1024, and folders of others, need privileges)" in await refusal(Unix(path))
+    assert (
+        "Permission denied (ports below 1024, and folders of others, need privileges)"
+        in await refusal(Unix(path))
+    )
     folder.chmod(0o700)
 
 
@@ -626,7 +665,9 @@ def locked(folder: Path) -> Iterator[Callable[[], None]]:
         os.close(descriptor)
 
 
-async def test_servers_start_one_after_the_other(folder: Path, path: str, autojump_clock: MockClock) -> None:
+async def test_servers_start_one_after_the_other(
+    folder: Path, path: str, autojump_clock: MockClock
+) -> None:
     """While another server is starting in the same folder nothing is touched, and then it is this one's turn."""
     stale = unix_socket(path)
     stale.close()
@@ -649,7 +690,9 @@ async def test_servers_start_one_after_the_other(folder: Path, path: str, autoju
     assert autojump_clock.current_time() < 2
 
 
-async def test_a_folder_that_is_locked_for_ever(folder: Path, path: str, autojump_clock: MockClock) -> None:
+async def test_a_folder_that_is_locked_for_ever(
+    folder: Path, path: str, autojump_clock: MockClock
+) -> None:
     """A program that never lets go of the lock on a folder keeps no server from it for longer than 5 seconds."""
     with locked(folder):
         async with listening(Unix(path)) as (listener,):
@@ -821,7 +864,9 @@ async def test_sockets_that_do_not_listen(kind: socket.SocketKind) -> None:
     with socket.socket(type=kind) as sock:
         sock.bind(("127.0.0.1", 0))
         message = await refusal(Tcp("127.0.0.1", 0), Fd(sock.fileno()))
-        assert message.startswith(f"cannot listen on fd:{sock.fileno()}: descriptor {sock.fileno()} must be a stream")
+        assert message.startswith(
+            f"cannot listen on fd:{sock.fileno()}: descriptor {sock.fileno()} must be a stream"
+        )
         assert sock.getsockname()[0] == "127.0.0.1"  # it is still there
 
 
@@ -873,7 +918,9 @@ async def test_the_port_file_is_replaced_at_once(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "folder", "folder/below/port"])
-async def test_a_port_file_that_cannot_be_written(folder: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_port_file_that_cannot_be_written(
+    folder: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Where no file can be written, that is an error, and nothing is left behind."""
     monkeypatch.chdir(folder)
     (folder / "folder").mkdir()

@@ -60,10 +60,19 @@ def facts(log: Log, event: str) -> list[dict[str, Any]]:
 # JSON
 
 
-def line_of(level: int, message: str, *args: object, exc_info: Any = None, **facts: object) -> dict[str, Any]:  # noqa: ANN401 - as logging has it
+def line_of(
+    level: int, message: str, *args: object, exc_info: Any = None, **facts: object
+) -> dict[str, Any]:
     """Return what becomes of such a line."""
     record = logger.makeRecord(
-        logger.name, level, "", 0, message, args, exc_info, extra={"facts": facts} if facts else None
+        logger.name,
+        level,
+        "",
+        0,
+        message,
+        args,
+        exc_info,
+        extra={"facts": facts} if facts else None,
     )
     text = JsonFormatter().format(record)
     assert text.isascii()
@@ -75,7 +84,9 @@ def line_of(level: int, message: str, *args: object, exc_info: Any = None, **fac
 
 def test_a_line_is_an_object() -> None:
     """A line has the time, the level in lower case, the message, and the facts beside them."""
-    line = line_of(logging.INFO, "%s and %d", "Ada", 7, event="open", connection=3, seconds=1.5, nothing=None)
+    line = line_of(
+        logging.INFO, "%s and %d", "Ada", 7, event="open", connection=3, seconds=1.5, nothing=None
+    )
     del line["time"]
     assert line == {
         "level": "info",
@@ -96,7 +107,10 @@ def test_the_time_is_utc(monkeypatch: pytest.MonkeyPatch) -> None:
     """The time is that of the event, in UTC with a Z, and in milliseconds even where they are zero."""
     record = logger.makeRecord(logger.name, logging.INFO, "", 0, "late", (), None)
     monkeypatch.setenv("TZ", "Asia/Tokyo")
-    for created, text in [(0, "1970-01-01T00:00:00.000Z"), (1_700_000_000.9876, "2023-11-14T22:13:20.987Z")]:
+    for created, text in [
+        (0, "1970-01-01T00:00:00.000Z"),
+        (1_700_000_000.9876, "2023-11-14T22:13:20.987Z"),
+    ]:
         record.created = created
         line = json.loads(JsonFormatter().format(record))
         assert line["time"] == text
@@ -127,7 +141,9 @@ async def test_everything_that_is_logged_is_json(log: Log, monkeypatch: pytest.M
     logger.setLevel(logging.DEBUG)
     try:
         async with nothing_left_open(), serving(proxy_protocol=True) as service:
-            for number, said in enumerate([HEADER + EVIL + b"\nexit\n", EVIL, HEADER + b"bug" + EVIL], start=1):
+            for number, said in enumerate(
+                [HEADER + EVIL + b"\nexit\n", EVIL, HEADER + b"bug" + EVIL], start=1
+            ):
                 peer = await service.connect()
                 await peer.say(said)
                 with contextlib.suppress(trio.BrokenResourceError):  # who is no client is reset
@@ -209,7 +225,9 @@ async def test_connections_have_numbers(log: Log) -> None:
 
 
 @pytest.mark.parametrize("level", [logging.WARNING, logging.ERROR])
-async def test_lines_that_nobody_wants_cost_nothing(monkeypatch: pytest.MonkeyPatch, level: int) -> None:
+async def test_lines_that_nobody_wants_cost_nothing(
+    monkeypatch: pytest.MonkeyPatch, level: int
+) -> None:
     """Where only problems are logged, nothing is put together for what is none, and it is counted all the same."""
     made: list[object] = []
     monkeypatch.setattr(Conversation, "_extra", lambda self, *_, **__: made.append(self))
@@ -342,7 +360,9 @@ async def test_a_client_that_speaks_no_tls(log: Log, authority: Authority) -> No
     assert len(log.lines) == 3
 
 
-async def test_a_client_that_speaks_another_tls(log: Log, authority: Authority, tmp_path: Path) -> None:
+async def test_a_client_that_speaks_another_tls(
+    log: Log, authority: Authority, tmp_path: Path
+) -> None:
     """A client that does not trust the server's certificate has its reason in the log, through a proxy as well."""
     foreign = Authority(tmp_path)
     context = server_context(foreign.issue("localhost"), None)
@@ -354,7 +374,9 @@ async def test_a_client_that_speaks_another_tls(log: Log, authority: Authority, 
     assert "the client does not trust the CA that signed our certificate" in line
 
 
-async def test_a_new_certificate_holds_for_new_clients(log: Log, authority: Authority, tmp_path: Path) -> None:
+async def test_a_new_certificate_holds_for_new_clients(
+    log: Log, authority: Authority, tmp_path: Path
+) -> None:
     """When the context is replaced the next client sees the new certificate, and those who are there notice nothing."""
     other = Authority(tmp_path)
     service = lines_service(ssl_context=server_context(authority.issue("localhost"), None))
@@ -376,7 +398,9 @@ async def test_a_new_certificate_holds_for_new_clients(log: Log, authority: Auth
 # Counters
 
 
-async def test_counters_add_up(autojump_clock: MockClock, log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_counters_add_up(
+    autojump_clock: MockClock, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Every connection is counted once, with the reason for its end; so is every name, and every byte."""
     autojump_clock.autojump_threshold = SETTLED
     _break_core(monkeypatch, b"bug")
@@ -402,7 +426,9 @@ async def test_counters_add_up(autojump_clock: MockClock, log: Log, monkeypatch:
     }
     assert counters.names == 9
     assert counters.sent == heard
-    assert counters.received == 4 * len(b"Ada\nGrace\n") + len(b"exit\n") + 1025 + len(b"bug\n") + len(b"Ada\n")
+    assert counters.received == 4 * len(b"Ada\nGrace\n") + len(b"exit\n") + 1025 + len(
+        b"bug\n"
+    ) + len(b"Ada\n")
     closed = facts(log, "closed")
     assert Counter(each["reason"] for each in closed) == counters.closed
     for name, key in [("names", "names"), ("received", "received_bytes"), ("sent", "sent_bytes")]:
@@ -470,12 +496,17 @@ def test_counters_have_names_that_prometheus_knows() -> None:
         "greeter_accept_failures_total": 6,
     }
     for name in counters.facts():
-        assert re.fullmatch(r'[a-zA-Z_:][a-zA-Z0-9_:]*(\{[a-zA-Z_][a-zA-Z0-9_]*="[^"\\\n]*"\})?', name)
+        assert re.fullmatch(
+            r'[a-zA-Z_:][a-zA-Z0-9_:]*(\{[a-zA-Z_][a-zA-Z0-9_]*="[^"\\\n]*"\})?', name
+        )
 
 
 def test_counters_can_be_added() -> None:
     """The sum has all numbers and all reasons of both, and leaves them alone."""
-    one, two = Counters(1, Counter(exit=1, eof=2), 3, 4, 5, 6), Counters(10, Counter(eof=20), 30, 40, 50, 60)
+    one, two = (
+        Counters(1, Counter(exit=1, eof=2), 3, 4, 5, 6),
+        Counters(10, Counter(eof=20), 30, 40, 50, 60),
+    )
     assert one + two == Counters(11, Counter(exit=1, eof=22), 33, 44, 55, 66)
     assert one == Counters(1, Counter(exit=1, eof=2), 3, 4, 5, 6)
     assert Counters().closed == {}
@@ -499,7 +530,9 @@ def test_counters_are_written_at_any_level() -> None:
     with gathered(logging.ERROR) as log:
         Counters(accepted=3).log()
     (line,) = log.lines
-    assert line.startswith("Counters: greeter_connections_accepted_total 3, greeter_connections_open 3, ")
+    assert line.startswith(
+        "Counters: greeter_connections_accepted_total 3, greeter_connections_open 3, "
+    )
 
 
 # A log that nobody reads

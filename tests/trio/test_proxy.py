@@ -13,20 +13,37 @@ import trio.testing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from greeter_trio._net.proxy import Address, ProxyError, encode_v1, encode_v2, parse_header, receive_header
+from greeter_trio._net.proxy import (
+    Address,
+    ProxyError,
+    encode_v1,
+    encode_v2,
+    parse_header,
+    receive_header,
+)
 
 from .helpers import Peer, tcp_pair, unix_pair
 
 SIGNATURE = bytes.fromhex("0D 0A 0D 0A 00 0D 0A 51 55 49 54 0A")
 IPV4 = bytes([192, 0, 2, 1, 192, 0, 2, 2, 4, 210, 23, 112])
-IPV6 = ipaddress.ip_address("2001:db8::1").packed + ipaddress.ip_address("2001:db8::2").packed + IPV4[8:]
+IPV6 = (
+    ipaddress.ip_address("2001:db8::1").packed
+    + ipaddress.ip_address("2001:db8::2").packed
+    + IPV4[8:]
+)
 UNIX = b"/a".ljust(108, b"\0") + b"/b".ljust(108, b"\0")
 TLV = b"\x04\x00\x04abcd"  # PP2_TYPE_NOOP
 
 
-def v2(rest: bytes = b"", *, command: int = 0x21, protocol: int = 0x11, length: int | None = None) -> bytes:
+def v2(
+    rest: bytes = b"", *, command: int = 0x21, protocol: int = 0x11, length: int | None = None
+) -> bytes:
     """Return a header of version 2, right or wrong."""
-    return SIGNATURE + struct.pack("!BBH", command, protocol, len(rest) if length is None else length) + rest
+    return (
+        SIGNATURE
+        + struct.pack("!BBH", command, protocol, len(rest) if length is None else length)
+        + rest
+    )
 
 
 FOUR = ("192.0.2.1", 1234)
@@ -45,7 +62,10 @@ VALID: dict[str, tuple[bytes, Address | None]] = {
         b"PROXY TCP6 " + b" ".join([b":".join([b"ffff"] * 8)] * 2) + b" 65535 65535\r\n",
         (":".join(["ffff"] * 8), 65535),
     ),
-    "v1 TCP6, mapped": (b"PROXY TCP6 ::ffff:192.0.2.1 ::ffff:c000:202 1234 6000\r\n", ("::ffff:192.0.2.1", 1234)),
+    "v1 TCP6, mapped": (
+        b"PROXY TCP6 ::ffff:192.0.2.1 ::ffff:c000:202 1234 6000\r\n",
+        ("::ffff:192.0.2.1", 1234),
+    ),
     "v1 UNKNOWN": (b"PROXY UNKNOWN\r\n", None),
     "v1 UNKNOWN, addresses": (b"PROXY UNKNOWN 192.0.2.1 192.0.2.2 1234 6000\r\n", None),
     "v1 UNKNOWN, longest": (b"PROXY UNKNOWN " + b"\xff" * 91 + b"\r\n", None),
@@ -75,7 +95,19 @@ VALID: dict[str, tuple[bytes, Address | None]] = {
 }
 valid = pytest.mark.parametrize(("header", "source"), VALID.values(), ids=VALID)
 
-BAD_PORTS = [b"", b"65536", b"99999999999999999999", b"01234", b"00", b"+1", b"-1", b"-0", b"1_2", b"1.0", b"0x1"]
+BAD_PORTS = [
+    b"",
+    b"65536",
+    b"99999999999999999999",
+    b"01234",
+    b"00",
+    b"+1",
+    b"-1",
+    b"-0",
+    b"1_2",
+    b"1.0",
+    b"0x1",
+]
 BAD_PORTS += [b"\t1", b"1\t", b"\r1", b"1\r", b"\x0b1", b"http", b"\xd9\xa1"]
 
 INVALID = {
@@ -141,7 +173,15 @@ INVALID = {
 }
 
 # One of each form, short enough to try all that can be done to it.
-SEEDS = ["v1 TCP4", "v1 TCP6", "v1 TCP6, mapped", "v1 UNKNOWN", "v1 UNKNOWN, addresses", "v2 TCP4", "v2 TCP6"]
+SEEDS = [
+    "v1 TCP4",
+    "v1 TCP6",
+    "v1 TCP6, mapped",
+    "v1 UNKNOWN",
+    "v1 UNKNOWN, addresses",
+    "v2 TCP4",
+    "v2 TCP6",
+]
 SEEDS += ["v2 UDP4", "v2 Unix", "v2 UNSPEC", "v2 LOCAL", "v2 LOCAL, addresses", "v2 TLV"]
 seeds = pytest.mark.parametrize(("header", "source"), [VALID[name] for name in SEEDS], ids=SEEDS)
 
@@ -177,7 +217,10 @@ def judge_v1(data: bytes) -> Verdict:
     if b"\n" not in data:
         return None if len(data) < 107 else "invalid"
     port = rb"(0|[1-9][0-9]{0,4})"
-    pattern = rb"PROXY (?:UNKNOWN[^\n]*|TCP([46]) ([0-9A-Fa-f:.]+) ([0-9A-Fa-f:.]+) %s %s)\r\n" % (port, port)
+    pattern = rb"PROXY (?:UNKNOWN[^\n]*|TCP([46]) ([0-9A-Fa-f:.]+) ([0-9A-Fa-f:.]+) %s %s)\r\n" % (
+        port,
+        port,
+    )
     line = re.match(pattern, data)
     if not line or line.end() > 107:
         return "invalid"
@@ -201,15 +244,23 @@ def judge_v2(data: bytes) -> Verdict:
     size = 16 + int.from_bytes(data[14:16], "big")
     if command not in (0x20, 0x21) or size > 16384:
         return "invalid"
-    if command == 0x21 and (protocol >> 4 > 3 or protocol & 15 > 2 or size < [16, 28, 52, 232][protocol >> 4]):
+    if command == 0x21 and (
+        protocol >> 4 > 3 or protocol & 15 > 2 or size < [16, 28, 52, 232][protocol >> 4]
+    ):
         return "invalid"
     if len(data) < size:
         return None
     match command, protocol:
         case 0x21, 0x11:
-            return size, (socket.inet_ntop(socket.AF_INET, data[16:20]), int.from_bytes(data[24:26], "big"))
+            return size, (
+                socket.inet_ntop(socket.AF_INET, data[16:20]),
+                int.from_bytes(data[24:26], "big"),
+            )
         case 0x21, 0x21:
-            return size, (socket.inet_ntop(socket.AF_INET6, data[16:32]), int.from_bytes(data[48:50], "big"))
+            return size, (
+                socket.inet_ntop(socket.AF_INET6, data[16:32]),
+                int.from_bytes(data[48:50], "big"),
+            )
         case _:
             return size, None
 
@@ -303,7 +354,10 @@ def test_size_limits_are_exact() -> None:
             v2(protocol=0x4F),
             "its PROXY header must have family 0 to 3 and transport 0 to 2, not 4 and 15",
         ),
-        (v2(IPV4, protocol=0x21), "its PROXY header must have 36 bytes for addresses of family 2, not 12"),
+        (
+            v2(IPV4, protocol=0x21),
+            "its PROXY header must have 36 bytes for addresses of family 2, not 12",
+        ),
     ],
 )
 def test_messages(data: bytes, message: str) -> None:
@@ -405,7 +459,9 @@ pairs = pytest.mark.parametrize("make", [unix_pair, tcp_pair])
 
 @pairs
 @valid
-async def test_received_and_not_one_byte_more(header: bytes, source: Address | None, make: Callable[[], Pair]) -> None:
+async def test_received_and_not_one_byte_more(
+    header: bytes, source: Address | None, make: Callable[[], Pair]
+) -> None:
     """The header is taken off the stream, and the conversation right behind it stays there."""
     left, right = make()
     async with left, right:
@@ -419,7 +475,9 @@ async def test_received_and_not_one_byte_more(header: bytes, source: Address | N
 
 @pairs
 @seeds
-async def test_received_byte_by_byte(header: bytes, source: Address | None, make: Callable[[], Pair]) -> None:
+async def test_received_byte_by_byte(
+    header: bytes, source: Address | None, make: Callable[[], Pair]
+) -> None:
     """A header that comes byte by byte is taken as it comes: while more is awaited, nothing keeps the task busy."""
     left, right = make()
     results: list[Address | None] = []
@@ -459,7 +517,9 @@ async def test_received_in_two_parts(header: bytes, source: Address | None) -> N
 
 @pairs
 @seeds
-async def test_the_stream_ends_inside(header: bytes, source: Address | None, make: Callable[[], Pair]) -> None:
+async def test_the_stream_ends_inside(
+    header: bytes, source: Address | None, make: Callable[[], Pair]
+) -> None:
     """A stream that ends inside of a header is refused, and the message says so."""
     del source
     for size in {1, 5, 6, 12, len(header) - 1}:
@@ -467,7 +527,9 @@ async def test_the_stream_ends_inside(header: bytes, source: Address | None, mak
         async with left, right:
             await left.send_all(header[:size])
             await left.send_eof()
-            with pytest.raises(ProxyError, match=r"^it ended the stream within its PROXY header, after "):
+            with pytest.raises(
+                ProxyError, match=r"^it ended the stream within its PROXY header, after "
+            ):
                 await receive_header(right)
 
 

@@ -39,7 +39,9 @@ async def plain() -> AsyncIterator[Readiness]:
     yield Readiness()
 
 
-readinesses = pytest.mark.parametrize("opened", [plain, pytest.param(open_readiness, marks=linux, id="edges")])
+readinesses = pytest.mark.parametrize(
+    "opened", [plain, pytest.param(open_readiness, marks=linux, id="edges")]
+)
 families = pytest.mark.parametrize("family", FAMILIES)
 
 
@@ -110,7 +112,9 @@ async def test_only_those_are_woken_who_have_something(opened: Open, family: str
                     await lines[number].say(b"Ada")
                     await wait_all_tasks_blocked()
                     woken = [each.wakes - before for each, before in zip(lines, idle, strict=True)]
-                    assert [bool(times) for times in woken] == [each is lines[number] for each in lines]
+                    assert [bool(times) for times in woken] == [
+                        each is lines[number] for each in lines
+                    ]
                     idle = [each.wakes for each in lines]
                 nursery.cancel_scope.cancel()
 
@@ -318,7 +322,9 @@ async def test_bytes_and_a_cancellation_at_once_lose_nothing(opened: Open) -> No
 
 @readinesses
 @families
-async def test_the_next_owner_of_a_descriptor_gets_its_own_events(opened: Open, family: str) -> None:
+async def test_the_next_owner_of_a_descriptor_gets_its_own_events(
+    opened: Open, family: str
+) -> None:
     """A socket that is closed with unread bytes, and whose number another one gets at once, is forgotten."""
     async with opened() as readiness:
         reused = 0
@@ -386,7 +392,9 @@ async def test_thousands_of_sockets_at_once(opened: Open) -> None:
             async with trio.open_nursery() as nursery:
                 for number, (ours, _) in enumerate(pairs):
                     ours.setblocking(False)  # noqa: FBT003 - it is positional only
-                    nursery.start_soon(receive, number, SocketTransport(ours, readiness.watch(ours)))
+                    nursery.start_soon(
+                        receive, number, SocketTransport(ours, readiness.watch(ours))
+                    )
                 await wait_all_tasks_blocked()
                 for number, (_, theirs) in enumerate(pairs):
                     theirs.send(b"%d" % number)
@@ -512,7 +520,9 @@ async def test_a_conversation_that_begins_while_all_is_cancelled_is_no_bug() -> 
     assert sum("it was cut off" in text for text in log.lines) == 10
 
 
-async def test_a_system_without_epoll_watches_each_socket_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_system_without_epoll_watches_each_socket_by_itself(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Then there is no task, and nothing to close; servers use it as it comes."""
     monkeypatch.setattr(_readiness, "_select", SimpleNamespace())
     async with nothing_left_open(), open_readiness() as readiness:
@@ -544,7 +554,9 @@ async def test_a_server_has_one_epoll_for_all() -> None:
         assert service._readiness._watches == {}
 
 
-async def test_a_socket_that_cannot_be_registered_is_watched_plainly(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_socket_that_cannot_be_registered_is_watched_plainly(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Where the system's limit is reached (max_user_watches in epoll(7)) a socket is served nevertheless."""
 
     def refuse(*_: object) -> None:

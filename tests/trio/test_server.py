@@ -1,7 +1,7 @@
 """The greeting service over real sockets (`_server.py`).
 
-Two clocks are used. Most tests run in real time, and wait for nothing but the kernel. Those in which time is the
-subject run in virtual time, which goes on when no socket has moved for a moment.
+Two clocks are used. Most tests run in real time, and wait for nothing but the kernel. Those in
+which time is the subject run in virtual time, which goes on when no socket has moved for a moment.
 """
 
 import contextlib
@@ -76,7 +76,11 @@ async def test_a_client_without_terminators_is_greeted(autojump_clock: MockClock
     autojump_clock.autojump_threshold = SETTLED
     async with serving(AUTO) as service:
         peer = await service.connect()
-        for say, words in [(b"", [WELCOME, PROMPT]), (b"Ada", [hello(b"Ada"), PROMPT]), (b"exit", [GOODBYE])]:
+        for say, words in [
+            (b"", [WELCOME, PROMPT]),
+            (b"Ada", [hello(b"Ada"), PROMPT]),
+            (b"exit", [GOODBYE]),
+        ]:
             if say:
                 await peer.say(say)
             for word in words:
@@ -261,7 +265,9 @@ async def test_the_log_has_ipv6_addresses_in_brackets(log: Log) -> None:
     assert closed.startswith(f"Connection from [::1]:{port} is closed: ")
 
 
-async def test_nothing_that_a_client_says_reaches_the_log_unescaped(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_nothing_that_a_client_says_reaches_the_log_unescaped(
+    log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Terminal escapes in names are not in the log, not even in the traceback of a bug that has them in its message."""
     evil = "\x1b]0;gotcha\x07\x9b2J\u202e".encode() + b"\xff\x80"
     _break_core(monkeypatch, evil)
@@ -362,7 +368,9 @@ async def _while_closing(peer: Peer) -> None:
         (_while_closing, "the client said exit"),
     ],
 )
-async def test_a_reset_costs_one_connection(log: Log, point: Callable[[Peer], Awaitable[None]], why: str) -> None:
+async def test_a_reset_costs_one_connection(
+    log: Log, point: Callable[[Peer], Awaitable[None]], why: str
+) -> None:
     """A client that breaks its connection, at any point, leaves no trace but a line in the log."""
     async with nothing_left_open(), serving() as service:
         witness = await service.connect()
@@ -443,22 +451,34 @@ LOST = "the connection was lost (Connection reset by peer)"
     ],
 )
 async def test_a_reset_behind_a_proxy_or_in_tls_costs_one_connection(
-    log: Log, authority: Authority, point: Callable[[Service, str], Awaitable[Peer]], why: str, reason: str
+    log: Log,
+    authority: Authority,
+    point: Callable[[Service, str], Awaitable[Peer]],
+    why: str,
+    reason: str,
 ) -> None:
     """The same holds for a client of a server that wants a PROXY header and TLS."""
     limits = Limits(max_connections=1, when_full=WhenFull.REJECT)
     service = lines_service(
-        limits=limits, ssl_context=server_context(authority.issue("localhost"), None), proxy_protocol=True
+        limits=limits,
+        ssl_context=server_context(authority.issue("localhost"), None),
+        proxy_protocol=True,
     )
     async with nothing_left_open(), hosting(service) as running:
         peer = await point(running, authority.path)
-        transport = peer.stream.transport_stream if isinstance(peer.stream, TLSStream) else peer.stream
+        transport = (
+            peer.stream.transport_stream if isinstance(peer.stream, TLSStream) else peer.stream
+        )
         assert isinstance(transport, trio.SocketStream)
         Peer(transport).reset()
         while service.counters.facts()["greeter_connections_open"]:
             await log.line("is closed", service.counters.closed.total() + 1)
         assert service.counters.closed[reason] == 1
-        (line,) = [line for line in log.lines if f" is closed: {why}" in line or f": {why})" in line or why in line]
+        (line,) = [
+            line
+            for line in log.lines
+            if f" is closed: {why}" in line or f": {why})" in line or why in line
+        ]
         assert "is closed" in line
         witness = await running.connect_through_tls(authority.path, HEADER)
         await witness.meet()
@@ -484,7 +504,10 @@ async def test_a_client_that_vanished_is_forgotten(autojump_clock: MockClock, lo
         peer = await service.connect()
         await peer.meet()
         line = await log.line("is closed")
-        assert ' is closed: the server said "Sorry, no name came in time."; 0 names in 302.0 s, ' in line
+        assert (
+            ' is closed: the server said "Sorry, no name came in time."; 0 names in 302.0 s, '
+            in line
+        )
         await peer.expect(TOO_SLOW)
         await peer.expect_end()
         await peer.close()
@@ -507,7 +530,9 @@ async def test_a_client_that_never_reads_is_cut_off(autojump_clock: MockClock, l
             await wait_all_tasks_blocked(SETTLED / 2)
             await peer.be_greeted(b"Ada")
             line = await log.line("is closed")
-        assert " is closed: the connection was lost (the peer took less than 64 KiB in 30 s); " in line
+        assert (
+            " is closed: the connection was lost (the peer took less than 64 KiB in 30 s); " in line
+        )
         assert " in 30.0 s, " in line
         await peer.leave()
         await deaf.close()
@@ -534,15 +559,18 @@ async def test_a_client_that_never_reads_costs_little_memory(autojump_clock: Moc
 async def test_many_clients_that_never_read_cost_so_much_each(log: Log) -> None:
     """A thousand clients who say more and more, and read nothing, cost the server the answers to one read each.
 
-    One read is 16 KiB, and its answers have at most 17 times as many bytes, and `max_name_size` + 128 more
-    (PROTOCOL.md, M2). What else belongs to a conversation (its task, its buffers) is much less than 16 KiB.
+    One read is 16 KiB, and its answers have at most 17 times as many bytes, and `max_name_size` +
+    128 more (PROTOCOL.md, M2). What else belongs to a conversation (its task, its buffers) is much
+    less than 16 KiB.
     """
     crowd = min(1000, _most_connections())
     answers = 17 * 16384 + 1024 + 128
     with contextlib.ExitStack() as opened:
         sock = opened.enter_context(socket.create_server(("127.0.0.1", 0), backlog=crowd))
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 100_000)  # for more than one read
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)  # so that little is in the kernel
+        sock.setsockopt(
+            socket.SOL_SOCKET, socket.SO_SNDBUF, 4096
+        )  # so that little is in the kernel
         async with nothing_left_open(), hosting(lines_service(), [adopt(sock.dup())]) as service:
             clients = [opened.enter_context(socket.socket()) for _ in range(crowd)]
             tracemalloc.start()
@@ -593,7 +621,9 @@ async def test_a_conversation_that_is_over_is_forgotten(log: Log) -> None:
         assert count() == before
 
 
-async def test_one_bug_in_ten_conversations_disturbs_nobody(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_one_bug_in_ten_conversations_disturbs_nobody(
+    log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """While a tenth of all conversations fail the others lose no byte, and nothing is left of any of them."""
     _break_core(monkeypatch, b"bug")
 
@@ -872,7 +902,9 @@ async def test_no_listener_at_all() -> None:
 
 async def test_a_port_that_cannot_be() -> None:
     """A number that is no port is told as any other place where the server cannot listen."""
-    with pytest.raises(OSError, match=r"cannot listen on 127\.0\.0\.1:70000: .*port must be 0-65535"):
+    with pytest.raises(
+        OSError, match=r"cannot listen on 127\.0\.0\.1:70000: .*port must be 0-65535"
+    ):
         await serve_greeter("127.0.0.1", 70_000)
 
 
@@ -896,7 +928,9 @@ async def test_listeners_of_the_callers_own(open_listeners: Opener, end: str) ->
         async with trio.open_nursery() as nursery:
             serve = partial(serve_greeter, listeners=theirs, config=LINES, shutdown=shutdown)
             handed_back = await nursery.start(serve)
-            assert [id(listener) for listener in handed_back] == [id(listener) for listener in theirs]
+            assert [id(listener) for listener in handed_back] == [
+                id(listener) for listener in theirs
+            ]
             for listener in theirs:
                 for _ in range(2):
                     peer = await _call(listener)
@@ -920,13 +954,17 @@ async def test_listeners_of_the_callers_own(open_listeners: Opener, end: str) ->
 
 
 @opened
-async def test_who_waits_at_a_listener_of_the_callers_own_is_answered(open_listeners: Opener, log: Log) -> None:
+async def test_who_waits_at_a_listener_of_the_callers_own_is_answered(
+    open_listeners: Opener, log: Log
+) -> None:
     """At shutdown its backlog is accepted to the last connection, and the log names where each came from."""
     theirs, shutdown = await open_listeners(), trio.Event()
     peers = [await _call(listener) for listener in theirs for _ in range(20)]
     shutdown.set()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(partial(serve_greeter, listeners=theirs, config=LINES, shutdown=shutdown))
+        nursery.start_soon(
+            partial(serve_greeter, listeners=theirs, config=LINES, shutdown=shutdown)
+        )
         for peer in peers:
             await peer.expect(WELCOME + PROMPT + GOODBYE)
             await peer.expect_end()
@@ -944,7 +982,9 @@ async def test_cancellation_closes_everything(log: Log) -> None:
         async with trio.open_nursery() as nursery:
             async with serving() as service:
                 peers = [await service.connect() for _ in range(5)]
-                for peer, prepare in zip(peers, [_idle, _in_a_line, _pipelining, _while_closing], strict=False):
+                for peer, prepare in zip(
+                    peers, [_idle, _in_a_line, _pipelining, _while_closing], strict=False
+                ):
                     await prepare(peer)
                 nursery.start_soon(_flood, peers[4])
                 await log.line("Accept", 5)
@@ -993,8 +1033,8 @@ async def test_cancellation_while_it_starts_closes_everything() -> None:
 async def test_cancellation_at_every_step_closes_everything(authority: Authority) -> None:
     """A server that is cancelled at any checkpoint of itself and its conversations leaves nothing open.
 
-    It has a plain client, one behind a proxy, one who speaks TLS, one who does both, one who is shut down, and one who
-    is turned away meanwhile.
+    It has a plain client, one behind a proxy, one who speaks TLS, one who does both, one who is
+    shut down, and one who is turned away meanwhile.
     """
     limits = Limits(max_connections=1, when_full=WhenFull.REJECT)
     context = server_context(authority.issue("localhost"), None)
@@ -1002,7 +1042,9 @@ async def test_cancellation_at_every_step_closes_everything(authority: Authority
 
     async def meet_all(service: _server.Service, running: Service) -> None:
         for header, secure in kinds:
-            service.terms = Terms(config=LINES, limits=limits, ssl_context=secure, proxy_protocol=bool(header))
+            service.terms = Terms(
+                config=LINES, limits=limits, ssl_context=secure, proxy_protocol=bool(header)
+            )
             if secure:
                 peer = await running.connect_through_tls(authority.path, header)
             else:

@@ -82,7 +82,9 @@ def test_nothing_is_passed_to_us(environ: dict[str, str]) -> None:
 def test_a_number_that_is_none(number: str) -> None:
     """A number of descriptors that is none is an error which shows it, also when it is missing."""
     environ = {"LISTEN_PID": ME, "LISTEN_FDS": number}
-    with pytest.raises(ListenError, match=f"LISTEN_FDS must be the number of descriptors .*, not '{number}'"):
+    with pytest.raises(
+        ListenError, match=f"LISTEN_FDS must be the number of descriptors .*, not '{number}'"
+    ):
         activated(3, environ)
     assert not environ
 
@@ -94,7 +96,9 @@ def test_what_is_passed_is_no_socket() -> None:
         first = passed(listening(), os.open("/dev/null", os.O_RDONLY))
         if not is_open:
             os.close(first + 1)
-        with pytest.raises(ListenError, match=rf"descriptor {first + 1} of 2 \(LISTEN_FDS\) must be a socket: "):
+        with pytest.raises(
+            ListenError, match=rf"descriptor {first + 1} of 2 \(LISTEN_FDS\) must be a socket: "
+        ):
             activated(first, {"LISTEN_PID": ME, "LISTEN_FDS": "2"})
         assert open_descriptors() == before + is_open
         if is_open:
@@ -104,11 +108,9 @@ def test_what_is_passed_is_no_socket() -> None:
 def test_a_process_that_is_activated() -> None:
     """A process that systemd has started finds its socket at descriptor 3, once."""
     script = """
-import os, sys
-from greeter_trio._cli.systemd import activated
-os.dup2(int(sys.argv[1]), 3)
-os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1")
-print([sock.getsockname() for sock in activated()], activated(), [name for name in os.environ if "LISTEN" in name])
+import os, sys from greeter_trio._cli.systemd import activated os.dup2(int(sys.argv[1]), 3)
+os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1") print([sock.getsockname() for sock in
+activated()], activated(), [name for name in os.environ if "LISTEN" in name])
 os._exit(sys.stdout.flush() or 0)
 """
     with socket.create_server(("127.0.0.1", 0)) as sock:

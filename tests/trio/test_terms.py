@@ -46,21 +46,27 @@ SECONDS = ["handshake_timeout", "send_timeout", "grace"]
 @pytest.mark.parametrize("value", [0, -1, math.nan, "1", None])
 def test_times_that_are_none(name: str, value: Any) -> None:  # noqa: ANN401 - wrong ones
     """A time must be a number more than 0, and the error says so, with its name and the value."""
-    with pytest.raises(ValueError, match=rf"^{name} must be a number of seconds, more than 0 .*, not {value!r}$"):
+    with pytest.raises(
+        ValueError, match=rf"^{name} must be a number of seconds, more than 0 .*, not {value!r}$"
+    ):
         Limits(**{name: value})
 
 
 @pytest.mark.parametrize("value", [-1, math.nan, math.inf, "1", None])
 def test_delays_that_are_none(value: Any) -> None:  # noqa: ANN401 - wrong ones
     """A delay must be finite, but can be 0."""
-    with pytest.raises(ValueError, match=rf"^drain_delay must be a finite number .* 0 or more, not {value!r}$"):
+    with pytest.raises(
+        ValueError, match=rf"^drain_delay must be a finite number .* 0 or more, not {value!r}$"
+    ):
         Limits(drain_delay=value)
 
 
 @pytest.mark.parametrize("value", [0, -1, 1.0, math.inf, True, "1", None])
 def test_counts_that_are_none(value: Any) -> None:  # noqa: ANN401 - wrong ones
     """A number of connections must be a whole number, 1 or more."""
-    with pytest.raises(ValueError, match=rf"^max_connections must be a whole number, 1 or more, not {value!r}$"):
+    with pytest.raises(
+        ValueError, match=rf"^max_connections must be a whole number, 1 or more, not {value!r}$"
+    ):
         Limits(max_connections=value)
 
 
@@ -72,7 +78,13 @@ def test_when_full_is_an_enum() -> None:
 
 def test_the_lowest_values() -> None:
     """The bounds themselves are allowed, and so is for ever."""
-    limits = Limits(max_connections=1, handshake_timeout=math.inf, send_timeout=math.inf, drain_delay=0, grace=math.inf)
+    limits = Limits(
+        max_connections=1,
+        handshake_timeout=math.inf,
+        send_timeout=math.inf,
+        drain_delay=0,
+        grace=math.inf,
+    )
     assert limits.grace == math.inf
 
 
@@ -86,7 +98,9 @@ def test_the_defaults() -> None:
         drain_delay=0,
         grace=15,
     )
-    assert Terms() == Terms(config=ServerConfig(), limits=Limits(), ssl_context=None, proxy_protocol=False)
+    assert Terms() == Terms(
+        config=ServerConfig(), limits=Limits(), ssl_context=None, proxy_protocol=False
+    )
 
 
 # Waiting for a place
@@ -132,7 +146,10 @@ async def test_listeners_share_the_places(tmp_path: Path, log: Log) -> None:
 
 async def test_more_places_are_for_all_listeners(log: Log) -> None:
     """When a client leaves, and there are more places than before, every listener finds out, and not only one."""
-    listeners = [*await open_listeners([Tcp("127.0.0.1", 0)]), *await open_listeners([Tcp("127.0.0.1", 0)])]
+    listeners = [
+        *await open_listeners([Tcp("127.0.0.1", 0)]),
+        *await open_listeners([Tcp("127.0.0.1", 0)]),
+    ]
     service = lines_service(limits=Limits(max_connections=1))
     async with hosting(service, listeners) as running:
         first = await running.connect()
@@ -278,7 +295,9 @@ async def test_a_hundred_are_turned_away_at_a_time(autojump_clock: MockClock, lo
         await stubborn[7].close()
         await log.line("Accept new", 102)
         await log.line("Accept new", 121)
-        assert trio.current_time() == pytest.approx(2, abs=0.5)  # when those who stayed have lingered
+        assert trio.current_time() == pytest.approx(
+            2, abs=0.5
+        )  # when those who stayed have lingered
         for peer in late:
             await peer.expect(FULL)
         for peer in (*stubborn, *late):
@@ -365,15 +384,22 @@ async def test_handshakes_have_a_limit(
         nursery.start_soon(behave, peer)
         line = await log.line("is closed")
         assert trio.current_time() == pytest.approx(4)
-        assert f" is closed: no {awaited} within 4 s; 0 names in 4.0 s, 0 bytes in, 0 out (#1)" in line
+        assert (
+            f" is closed: no {awaited} within 4 s; 0 names in 4.0 s, 0 bytes in, 0 out (#1)" in line
+        )
         nursery.cancel_scope.cancel()
         await peer.close()
 
 
-async def test_a_handshake_in_time_is_followed_by_all_the_time_there_is(autojump_clock: MockClock, log: Log) -> None:
+async def test_a_handshake_in_time_is_followed_by_all_the_time_there_is(
+    autojump_clock: MockClock, log: Log
+) -> None:
     """The limit of the handshake ends with the handshake."""
     autojump_clock.autojump_threshold = SETTLED
-    async with nothing_left_open(), serving(limits=Limits(handshake_timeout=4), proxy_protocol=True) as service:
+    async with (
+        nothing_left_open(),
+        serving(limits=Limits(handshake_timeout=4), proxy_protocol=True) as service,
+    ):
         peer = await service.connect()
         await trio.sleep(3)
         await peer.say(HEADER)
@@ -408,13 +434,20 @@ async def test_a_client_that_takes_nothing_has_a_limit(
     """A client that does not take its answers is lost after `send_timeout`, with TLS and without."""
     autojump_clock.autojump_threshold = SETTLED
     context = server_context(authority.issue("localhost"), None) if secure else None
-    async with nothing_left_open(), serving(limits=Limits(send_timeout=7), ssl_context=context) as service:
-        peer = await service.connect_through_tls(authority.path) if secure else await service.connect()
+    async with (
+        nothing_left_open(),
+        serving(limits=Limits(send_timeout=7), ssl_context=context) as service,
+    ):
+        peer = (
+            await service.connect_through_tls(authority.path) if secure else await service.connect()
+        )
         with contextlib.suppress(trio.BrokenResourceError):
             await peer.say(b"a\n" * 2_000_000)
         line = await log.line("is closed")
         assert trio.current_time() == pytest.approx(7)
-        assert " is closed: the connection was lost (the peer took less than 64 KiB in 7 s); " in line
+        assert (
+            " is closed: the connection was lost (the peer took less than 64 KiB in 7 s); " in line
+        )
         await peer.close()
 
 
@@ -444,7 +477,9 @@ async def test_terms_can_be_changed_for_those_who_come_later(log: Log) -> None:
 
 
 @pytest.mark.parametrize("kind", ["TLS", "PROXY header", "both"])
-async def test_a_stopped_server_blames_no_handshake(mock_clock: MockClock, authority: Authority, kind: str) -> None:
+async def test_a_stopped_server_blames_no_handshake(
+    mock_clock: MockClock, authority: Authority, kind: str
+) -> None:
     """Who began its handshake in time goes on with it, though the server notices long afterwards that time is over."""
     context = None if kind == "PROXY header" else server_context(authority.issue("localhost"), None)
     header = b"" if kind == "TLS" else b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n"
@@ -457,19 +492,31 @@ async def test_a_stopped_server_blames_no_handshake(mock_clock: MockClock, autho
         await raw.say(header[10:])
         peer = raw
         if context:
-            tls = TLSStream(raw.stream, client_context(authority.path), server_side=False, server_hostname="localhost")
+            tls = TLSStream(
+                raw.stream,
+                client_context(authority.path),
+                server_side=False,
+                server_hostname="localhost",
+            )
             await tls.do_handshake()
             peer = Peer(tls)
         await peer.meet()
         await peer.leave()
 
 
-async def test_a_handshake_in_pieces_over_a_stopped_server(mock_clock: MockClock, authority: Authority) -> None:
+async def test_a_handshake_in_pieces_over_a_stopped_server(
+    mock_clock: MockClock, authority: Authority
+) -> None:
     """A TLS handshake of which a part was done when the server was stopped is gone on with, and not begun again."""
     context = server_context(authority.issue("localhost"), None)
     async with serving(ssl_context=context) as service:
         raw = await service.connect()
-        tls = TLSStream(raw.stream, client_context(authority.path), server_side=False, server_hostname="localhost")
+        tls = TLSStream(
+            raw.stream,
+            client_context(authority.path),
+            server_side=False,
+            server_hostname="localhost",
+        )
         with contextlib.suppress(ssl.SSLWantReadError):
             tls._tls.do_handshake()
         hello = tls._outgoing.read()

@@ -39,7 +39,9 @@ def test_what_could_make_a_terminal_lie_is_escaped(data: bytes, shown: str) -> N
     assert printable(data) == shown
 
 
-@pytest.mark.parametrize("char", [*map(chr, range(0x20)), *map(chr, range(0x7F, 0xA0)), *BIDI, "\u2028", "\u2029"])
+@pytest.mark.parametrize(
+    "char", [*map(chr, range(0x20)), *map(chr, range(0x7F, 0xA0)), *BIDI, "\u2028", "\u2029"]
+)
 def test_each_dangerous_character_is_escaped(char: str) -> None:
     """Each of them is escaped in the middle of a name, as a Python string would have it, in two digits or four."""
     escape = f"\\x{ord(char):02x}" if ord(char) < 256 else f"\\u{ord(char):04x}"
@@ -55,7 +57,8 @@ def test_each_dangerous_character_is_escaped(char: str) -> None:
         "Ὀδυσσεύς",
         "محمد",
         "शकुन्तला",
-        "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645",  # zero width non-joiner, without which it is misspelt
+        # zero width non-joiner, without which it is misspelt
+        "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645",
         "👩\u200d🚀",  # zero width joiner
         "🏳️\u200d🌈",  # variation selector
         "no\u00a0break",
@@ -84,7 +87,13 @@ def test_what_is_not_utf8_is_replaced(data: bytes, shown: str) -> None:
 
 
 @settings(derandomize=True, deadline=None, database=None)
-@given(st.one_of(st.binary(), st.text().map(str.encode), st.text(st.sampled_from("a\x00\x9b" + BIDI)).map(str.encode)))
+@given(
+    st.one_of(
+        st.binary(),
+        st.text().map(str.encode),
+        st.text(st.sampled_from("a\x00\x9b" + BIDI)).map(str.encode),
+    )
+)
 @example(bytes(range(256)))
 def test_no_control_character_is_ever_shown(data: bytes) -> None:
     """Whatever the bytes, what is shown has no control character, no bidirectional control and no line separator."""
@@ -137,7 +146,8 @@ def test_what_an_errno_means(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "shown"), [(0, "0 names"), (1, "1 name"), (2, "2 names"), (1_000_000, "1000000 names")]
+    ("number", "shown"),
+    [(0, "0 names"), (1, "1 name"), (2, "2 names"), (1_000_000, "1000000 names")],
 )
 def test_counted(number: int, shown: str) -> None:
     """Only one is singular."""

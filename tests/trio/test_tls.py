@@ -12,7 +12,12 @@ from pathlib import Path
 import pytest
 import trio
 from cryptography.hazmat.primitives import serialization
-from trio.testing import MockClock, check_half_closeable_stream, memory_stream_pair, wait_all_tasks_blocked
+from trio.testing import (
+    MockClock,
+    check_half_closeable_stream,
+    memory_stream_pair,
+    wait_all_tasks_blocked,
+)
 
 from greeter_core import (
     ClientConfig,
@@ -23,7 +28,13 @@ from greeter_core import (
     ServerConfig,
 )
 from greeter_trio import drive
-from greeter_trio._net.tls import HandshakeFailed, TLSError, TLSStream, client_context, server_context
+from greeter_trio._net.tls import (
+    HandshakeFailed,
+    TLSError,
+    TLSStream,
+    client_context,
+    server_context,
+)
 from greeter_trio._net.tls_words import explain
 from greeter_trio._net.transport import StreamTransport
 
@@ -155,7 +166,9 @@ async def drive_both(one: Connection, other: Connection, party: Party) -> None:
 
 @pytest.mark.parametrize("framing", [Framing.AUTO, Framing.LINES])
 @streams
-async def test_a_conversation(introduce: Introduce, make: Callable[[], StreamPair], framing: Framing) -> None:
+async def test_a_conversation(
+    introduce: Introduce, make: Callable[[], StreamPair], framing: Framing
+) -> None:
     """A driven client and a driven server have a whole conversation over TLS, to its end in good order."""
     names = [b"name %d" % number for number in range(5000)]
     async with introduce(make) as party:
@@ -221,7 +234,9 @@ async def test_time_passes_as_without_tls(autojump_clock: MockClock, introduce: 
 # The stream
 
 
-async def test_it_is_a_stream_as_trio_wants_it(autojump_clock: MockClock, contexts: Contexts) -> None:
+async def test_it_is_a_stream_as_trio_wants_it(
+    autojump_clock: MockClock, contexts: Contexts
+) -> None:
     """It passes Trio's own checks of half-closeable streams, with an `aclose` that says the end as those demand."""
 
     async def make() -> tuple[TLSStream, TLSStream]:
@@ -244,7 +259,9 @@ class Polite(TLSStream):
             await super().aclose()
 
 
-async def test_its_version_is_known_after_the_handshake(introduce: Introduce, limited: Limited) -> None:
+async def test_its_version_is_known_after_the_handshake(
+    introduce: Introduce, limited: Limited
+) -> None:
     """Both sides have the name of the version that was agreed on."""
     name = limited().maximum_version.name.replace("_", ".")
     async with introduce() as party:
@@ -252,7 +269,9 @@ async def test_its_version_is_known_after_the_handshake(introduce: Introduce, li
 
 
 @streams
-async def test_either_side_can_go_on_after_the_others_end(introduce: Introduce, make: Callable[[], StreamPair]) -> None:
+async def test_either_side_can_go_on_after_the_others_end(
+    introduce: Introduce, make: Callable[[], StreamPair]
+) -> None:
     """After one side's close_notify the other side can send, and its own close_notify comes after that."""
     for first, second in [("client", "server"), ("server", "client")]:
         async with introduce(make) as party:
@@ -320,7 +339,9 @@ async def test_an_end_without_notice_is_no_end(introduce: Introduce, cut: int) -
         await right.send_all(record[:cut])
         await right.send_eof()
         for _ in range(2):
-            with pytest.raises(trio.BrokenResourceError, match=r"^the client hung up without notice$"):
+            with pytest.raises(
+                trio.BrokenResourceError, match=r"^the client hung up without notice$"
+            ):
                 await party.server.receive_some()
 
 
@@ -345,7 +366,9 @@ async def test_closing_does_not_wait(introduce: Introduce) -> None:
         await party.server.aclose()
 
 
-async def test_a_cancelled_receive_has_lost_nothing(autojump_clock: MockClock, introduce: Introduce) -> None:
+async def test_a_cancelled_receive_has_lost_nothing(
+    autojump_clock: MockClock, introduce: Introduce
+) -> None:
     """A receive that is cancelled within a record leaves its first part for the next one."""
     async with introduce(memory_stream_pair) as party:
         left, right = party.transports
@@ -519,7 +542,11 @@ async def test_a_certificate_for_another_host(
 @pytest.mark.parametrize(
     ("year", "server_says", "client_says"),
     [
-        (2000, "the client says that our certificate has expired", "the server's certificate has expired"),
+        (
+            2000,
+            "the client says that our certificate has expired",
+            "the server's certificate has expired",
+        ),
         (
             2990,
             "the client does not accept our certificate",
@@ -532,11 +559,15 @@ async def test_a_certificate_out_of_time(
 ) -> None:
     """A server's certificate that has expired, or will be valid only later, is told from all other faults."""
     first, last = dt.datetime(year, 1, 1), dt.datetime(year, 12, 31)  # noqa: DTZ001 - trustme takes them for UTC
-    server = server_context(ours.save(ours.ca.issue_cert(HOST, not_before=first, not_after=last)), None)
+    server = server_context(
+        ours.save(ours.ca.issue_cert(HOST, not_before=first, not_after=last)), None
+    )
     assert await Party(server, limited(ours.path), tcp_pair()).fail() == (server_says, client_says)
 
 
-async def test_a_certificate_of_an_unknown_authority(limited: Limited, ours: Authority, foreign: Authority) -> None:
+async def test_a_certificate_of_an_unknown_authority(
+    limited: Limited, ours: Authority, foreign: Authority
+) -> None:
     """A server whose CA the client does not know is refused, with the option that would change that."""
     server = server_context(foreign.issue(HOST), None)
     for ca in (ours.path, None):
@@ -546,7 +577,9 @@ async def test_a_certificate_of_an_unknown_authority(limited: Limited, ours: Aut
         )
 
 
-async def test_the_systems_authorities(contexts: Contexts, ours: Authority, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_systems_authorities(
+    contexts: Contexts, ours: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Without a CA's file the client trusts what the system trusts, which OpenSSL lets the environment say."""
     monkeypatch.setenv("SSL_CERT_FILE", ours.path)
     party = Party(contexts[0], client_context(), tcp_pair())
@@ -602,18 +635,24 @@ async def test_no_cipher_in_common(ours: Authority) -> None:
     )
 
 
-OLD_HELLO = b"\x16\x03\x01\x00\x2d\x01\x00\x00\x29\x03\x02" + bytes(32) + b"\x00\x00\x02\xc0\x09\x01\x00"
+OLD_HELLO = (
+    b"\x16\x03\x01\x00\x2d\x01\x00\x00\x29\x03\x02" + bytes(32) + b"\x00\x00\x02\xc0\x09\x01\x00"
+)
 """The beginning of a TLS 1.1 handshake (RFC 4346, 7.4.1.2), as a client says it."""
 
 OLD_ALERT = b"\x15\x03\x02\x00\x02\x02\x46"
 """The alert protocol_version, as a server says it."""
 
 
-async def handshake_with(words: bytes, context: ssl.SSLContext, *, server_side: bool) -> tuple[str, bytes]:
+async def handshake_with(
+    words: bytes, context: ssl.SSLContext, *, server_side: bool
+) -> tuple[str, bytes]:
     """Do a handshake with somebody who says just this; return what it fails with, and what was answered."""
     left, right = memory_stream_pair()
     await right.send_all(words)
-    stream = TLSStream(left, context, server_side=server_side, server_hostname=None if server_side else HOST)
+    stream = TLSStream(
+        left, context, server_side=server_side, server_hostname=None if server_side else HOST
+    )
     with pytest.raises(HandshakeFailed) as caught:
         await stream.do_handshake()
     assert stream.version == ""
@@ -637,7 +676,10 @@ async def test_an_older_version(contexts: Contexts) -> None:
 @pytest.mark.parametrize("words", [b"A", b"Ada\n", b"GET / HTTP/1.1\r\n\r\n", b"\x00" * 100])
 async def test_no_tls_at_all(words: bytes, contexts: Contexts) -> None:
     """A client that says anything else is found out by its first byte, and not answered."""
-    assert await handshake_with(words, contexts[0], server_side=True) == ("the client does not speak TLS", b"")
+    assert await handshake_with(words, contexts[0], server_side=True) == (
+        "the client does not speak TLS",
+        b"",
+    )
 
 
 async def test_tls_to_a_plain_port(contexts: Contexts) -> None:
@@ -694,7 +736,11 @@ async def test_no_descriptor_stays_open(contexts: Contexts) -> None:
     """Nothing is left open after a stalled handshake over TCP."""
     async with nothing_left_open():
         left, right = tcp_pair()
-        async with right, TLSStream(left, contexts[0], server_side=True) as stream, trio.open_nursery() as nursery:
+        async with (
+            right,
+            TLSStream(left, contexts[0], server_side=True) as stream,
+            trio.open_nursery() as nursery,
+        ):
             nursery.start_soon(stream.do_handshake)
             await wait_all_tasks_blocked()
             nursery.cancel_scope.cancel()
@@ -806,7 +852,9 @@ def test_an_encrypted_key(ours: Authority, tmp_path: Path) -> None:
             serialization.BestAvailableEncryption(b"passphrase"),
         )
     )
-    assert refusal(cert, key).startswith(f"{key}: the key is encrypted; decrypt it with `openssl pkey")
+    assert refusal(cert, key).startswith(
+        f"{key}: the key is encrypted; decrypt it with `openssl pkey"
+    )
 
 
 def test_a_damaged_file(ours: Authority, tmp_path: Path) -> None:

@@ -107,7 +107,9 @@ async def over_socket(_: Authority, *, family: str, edges: bool) -> AsyncIterato
 
 @contextlib.asynccontextmanager
 async def over_stream(
-    _: Authority, *, make: Callable[[], tuple[trio.abc.HalfCloseableStream, trio.abc.HalfCloseableStream]]
+    _: Authority,
+    *,
+    make: Callable[[], tuple[trio.abc.HalfCloseableStream, trio.abc.HalfCloseableStream]],
 ) -> AsyncIterator[Ends]:
     """Yield the transport that is chosen for a stream."""
     ours, theirs = make()
@@ -119,13 +121,17 @@ async def over_stream(
 
 @contextlib.asynccontextmanager
 async def over_tls(
-    authority: Authority, *, make: Callable[[], tuple[trio.abc.HalfCloseableStream, trio.abc.HalfCloseableStream]]
+    authority: Authority,
+    *,
+    make: Callable[[], tuple[trio.abc.HalfCloseableStream, trio.abc.HalfCloseableStream]],
 ) -> AsyncIterator[Ends]:
     """Yield a transport over this package's own TLS."""
     pair = make()
     ours, theirs = await tls_over(authority, pair)
     async with ours, theirs:
-        yield Ends(transport_over(ours), Peer(theirs), ours.aclose, getattr(pair[0], "socket", None))
+        yield Ends(
+            transport_over(ours), Peer(theirs), ours.aclose, getattr(pair[0], "socket", None)
+        )
 
 
 @attrs.define
@@ -259,7 +265,9 @@ async def test_receiving_is_a_checkpoint(kind: Kind, authority: Authority) -> No
 
 @pytest.mark.parametrize("call", ["receive", "receive_arrived"])
 @kinds(ALL)
-async def test_cancelled_at_any_step_a_receive_loses_nothing(kind: Kind, authority: Authority, call: str) -> None:
+async def test_cancelled_at_any_step_a_receive_loses_nothing(
+    kind: Kind, authority: Authority, call: str
+) -> None:
     """Wherever it is cancelled, what has come is received by the next call."""
     async with kind(authority) as ends:
         receive = ends.transport.receive if call == "receive" else ends.transport.receive_arrived
@@ -282,7 +290,10 @@ async def test_cancelled_at_any_step_a_receive_loses_nothing(kind: Kind, authori
 
 @pytest.mark.parametrize(
     ("kind", "most"),
-    [*((kind, SIZE) for kind in PLAIN.values()), *((kind, 2 * SIZE) for kind in (TLS | MEMORY).values())],
+    [
+        *((kind, SIZE) for kind in PLAIN.values()),
+        *((kind, 2 * SIZE) for kind in (TLS | MEMORY).values()),
+    ],
     ids=ALL,
 )
 @pytest.mark.parametrize("call", ["receive", "receive_arrived"])
@@ -330,7 +341,9 @@ async def test_what_is_there_is_received_without_waiting(kind: Kind, authority: 
 
 
 @kinds(ALL)
-async def test_to_ask_for_what_is_there_costs_the_next_receive_nothing(kind: Kind, authority: Authority) -> None:
+async def test_to_ask_for_what_is_there_costs_the_next_receive_nothing(
+    kind: Kind, authority: Authority
+) -> None:
     """After `receive_arrived` found something or nothing, `receive` waits for what comes later, and gets it."""
     async with kind(authority) as ends, trio.open_nursery() as nursery:
         for round_ in range(3):
@@ -417,7 +430,9 @@ async def test_what_has_arrived_is_counted(kind: Kind, authority: Authority) -> 
 
 
 @kinds(TLS | MEMORY)
-async def test_other_streams_may_hold_more_than_can_be_asked(kind: Kind, authority: Authority) -> None:
+async def test_other_streams_may_hold_more_than_can_be_asked(
+    kind: Kind, authority: Authority
+) -> None:
     """What has arrived is at least what the stream may hold back, and what the socket below it has besides."""
     async with kind(authority) as ends, trio.open_nursery() as nursery:
         held_back = ends.transport.arrived()
@@ -428,7 +443,9 @@ async def test_other_streams_may_hold_more_than_can_be_asked(kind: Kind, authori
         nursery.cancel_scope.cancel()
 
 
-async def test_where_the_kernel_cannot_be_asked_it_is_a_guess(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_where_the_kernel_cannot_be_asked_it_is_a_guess(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Without ioctl, or with a socket that does not know it, much may have arrived, and nothing is in flight."""
     ours, theirs = tcp_pair()
     async with ours, theirs:
@@ -576,7 +593,9 @@ async def test_a_send_that_is_cancelled_again_and_again_loses_and_doubles_nothin
 
 
 @kinds({name: ALL[name] for name in ("TLS-memory", "SSLStream", "memory", "lockstep")})
-async def test_other_streams_are_broken_by_a_send_that_is_cancelled(kind: Kind, authority: Authority) -> None:
+async def test_other_streams_are_broken_by_a_send_that_is_cancelled(
+    kind: Kind, authority: Authority
+) -> None:
     """Nobody knows how much of it was sent: whoever sends next is told so, and nothing more goes out."""
     async with kind(authority) as ends:
         with trio.CancelScope() as scope:
@@ -584,7 +603,9 @@ async def test_other_streams_are_broken_by_a_send_that_is_cancelled(kind: Kind, 
             await ends.transport.send_some(PATTERN)
         assert scope.cancelled_caught
         for _ in range(2):
-            with pytest.raises(trio.BrokenResourceError, match=r"^a send was cancelled, and it is not known"):
+            with pytest.raises(
+                trio.BrokenResourceError, match=r"^a send was cancelled, and it is not known"
+            ):
                 await ends.transport.send_some(b"more")
 
 
@@ -627,7 +648,9 @@ async def over_plain_memory(_: Authority) -> AsyncIterator[Ends]:
 
 
 @kinds({"memory": over_plain_memory, "SSLStream": over_trios_tls})
-async def test_where_there_is_no_half_close_the_end_closes(kind: Kind, authority: Authority) -> None:
+async def test_where_there_is_no_half_close_the_end_closes(
+    kind: Kind, authority: Authority
+) -> None:
     """The peer hears the last words and the end, and nothing can be received any more, which has a message."""
     async with kind(authority) as ends:
         await ends.transport.send_some(b"Goodbye!\n")
@@ -734,14 +757,20 @@ async def test_a_stream_that_was_closed_cannot_be_read(kind: Kind, authority: Au
 
 @pytest.mark.parametrize("call", ["receive", "send"])
 @kinds({name: ALL[name] for name in ("TCP-borrowed", "Unix-borrowed")})
-async def test_who_waits_is_told_when_another_task_closes(kind: Kind, authority: Authority, call: str) -> None:
+async def test_who_waits_is_told_when_another_task_closes(
+    kind: Kind, authority: Authority, call: str
+) -> None:
     """A wait for a stream that is closed meanwhile ends with an exception that has a message."""
     async with kind(authority) as ends, trio.open_nursery() as nursery:
         ends.fill()
 
         async def wait() -> None:
             with pytest.raises((trio.BrokenResourceError, trio.ClosedResourceError), match=r"\w"):
-                await (ends.transport.receive() if call == "receive" else ends.transport.send_some(b"more"))
+                await (
+                    ends.transport.receive()
+                    if call == "receive"
+                    else ends.transport.send_some(b"more")
+                )
 
         nursery.start_soon(wait)
         await wait_all_tasks_blocked()
@@ -815,16 +844,25 @@ async def test_sockets_are_read_past_trio() -> None:
         async with ours, theirs:
             assert type(transport_over(ours)) is SocketTransport
         transport = transport_over(ours)
-        for call in (transport.receive, transport.receive_arrived, partial(transport.send_some, b"Ada")):
+        for call in (
+            transport.receive,
+            transport.receive_arrived,
+            partial(transport.send_some, b"Ada"),
+        ):
             with pytest.raises(trio.BrokenResourceError, match="closed"):
                 await call()
 
 
 @kinds(ALL)
-async def test_closing_a_transport_leaves_the_stream_to_its_owner(kind: Kind, authority: Authority) -> None:
+async def test_closing_a_transport_leaves_the_stream_to_its_owner(
+    kind: Kind, authority: Authority
+) -> None:
     """What the transport goes over is as it was, and nothing stays open in the end."""
     async with nothing_left_open(), kind(authority) as ends:
-        if not isinstance(ends.transport, SocketTransport) or kind in (PLAIN["TCP-borrowed"], PLAIN["Unix-borrowed"]):
+        if not isinstance(ends.transport, SocketTransport) or kind in (
+            PLAIN["TCP-borrowed"],
+            PLAIN["Unix-borrowed"],
+        ):
             ends.transport.close()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(ends.peer.say, b"Ada")
