@@ -30,7 +30,7 @@ from ._events import (
 from ._server import ServerConnection
 from ._states import ClientState, ServerState
 
-__version__ = "0.3.0"
+__version__ = "0.4.0"
 
 __all__ = [
     "ClientConfig",

@@ -73,11 +73,11 @@ class ClientConnection(Connection[ClientState, ClientEvent]):
     def send_names(self, names: Iterable[bytes], now: float) -> None:
         """Ask for names to be greeted, in this order: all of them, or none if one is wrong."""
         if isinstance(names, (bytes, bytearray, str)):
-            msg = f"names must be several names, not one: {names[:64]!r}; send_name takes one"
-            raise LocalProtocolError(msg)
+            raise LocalProtocolError(
+                f"names must be several names, not one: {names[:64]!r}; send_name takes one"
+            )
         if not isinstance(names, Iterable):
-            msg = f"names must be several names, not {names!r}"
-            raise LocalProtocolError(msg)
+            raise LocalProtocolError(f"names must be several names, not {names!r}")
         words = [_checked_name(name) for name in names]
         self._check_that_names_may_come()
         self.handle_timeout(now)
@@ -85,7 +85,7 @@ class ClientConnection(Connection[ClientState, ClientEvent]):
         self._ask(words)
 
     def send_exit(self, now: float) -> None:
-        """Say `exit` after all names, to end the conversation. Where it is ending already, this does nothing."""
+        """Say `exit` after all names, to end the conversation; without effect if it is ending."""
         self.handle_timeout(now)
         if self._state.is_open and not self._exit_asked:
             self._exit_asked = True
@@ -118,7 +118,7 @@ class ClientConnection(Connection[ClientState, ClientEvent]):
     # What is heard
 
     def _hear(self, heard: bytes) -> int:
-        """Handle the word that begins what was heard; return its size, or 0 if there is no whole word yet."""
+        """Handle the word that begins what was heard; return its size, or 0 if it is not whole."""
         if not heard:
             return 0
         words = self._words_that_may_come()
@@ -141,7 +141,7 @@ class ClientConnection(Connection[ClientState, ClientEvent]):
         return 0
 
     def _words_that_may_come(self) -> list[tuple[Input, bytes]]:
-        """Return the words that may come next, the expected one first; all but SORRY, which is many words."""
+        """Return the words that may come next, the expected one first; SORRY may always come."""
         row = self._transitions[self._state]
         words = []
         if Input.WELCOME in row:
@@ -151,9 +151,8 @@ class ClientConnection(Connection[ClientState, ClientEvent]):
         name = self._sent[0] if self._sent and Input.HELLO in row else None
         if name is not None and name != EXIT:
             words.append((Input.HELLO, hello(name)))
-        is_answer = (
-            bool(self._sent) and self._sent[0] == EXIT
-        )  # to `exit`, which is sent last (C6.3)
+        # `exit` is sent last (C6.3), so this is its answer when it is the first that has none.
+        is_answer = bool(self._sent) and self._sent[0] == EXIT
         words.append((Input.GOODBYE if is_answer else Input.EARLY_GOODBYE, GOODBYE))
         if name is not None and self._framing is Framing.AUTO:
             words.append((Input.HELLO, hello(name + LF)))

@@ -2,12 +2,11 @@
 
 import enum
 import math
-from collections.abc import Callable
-from typing import Any
 
 import attrs
 
 from ._errors import LocalProtocolError
+from ._validators import delay, must_be, timeout
 from ._wire import MAX_NAME_SIZE
 
 
@@ -19,35 +18,8 @@ class Framing(enum.Enum):
     RAW = "raw"  #: the end of one arrival ends a name
 
 
-def _must_be(
-    what: str, kind: type | tuple[type, ...], is_right: Callable[[Any], bool] = lambda _: True
-) -> Callable[[object, "attrs.Attribute[Any]", Any], None]:
-    """Return a validator that refuses, in these words, what is of another kind or not right."""
-
-    def validate(_: object, attribute: "attrs.Attribute[Any]", value: object) -> None:
-        if (
-            not isinstance(value, kind) or isinstance(value, bool) or not is_right(value)
-        ):  # True is no number here
-            msg = f"{attribute.name} must be {what}, not {value!r}"
-            raise LocalProtocolError(msg)
-
-    return validate
-
-
-_NUMBER = (int, float)
-
-_framing = _must_be("Framing.AUTO, Framing.LINES or Framing.RAW", Framing)
-_size = _must_be("a whole number of bytes, 1 or more", int, lambda value: value >= 1)
-_LONGEST = math.nextafter(math.inf, 0)  # the largest float; a longer time could not be added to one
-# NaN is in neither of these ranges.
-_delay = _must_be(
-    "a finite number of seconds, 0 or more", _NUMBER, lambda value: 0 <= value <= _LONGEST
-)
-_timeout = _must_be(
-    "a number of seconds, more than 0 (math.inf for never)",
-    _NUMBER,
-    lambda value: 0 < value <= _LONGEST or value == math.inf,
-)
+_framing = must_be("Framing.AUTO, Framing.LINES or Framing.RAW", Framing)
+_size = must_be("a whole number of bytes, 1 or more", int, lambda value: value >= 1)
 
 
 @attrs.frozen(kw_only=True)
@@ -69,11 +41,11 @@ class ServerConfig:
 
     framing: Framing = attrs.field(default=Framing.AUTO, validator=_framing)
     max_name_size: int = attrs.field(default=MAX_NAME_SIZE, validator=_size)
-    pace: float = attrs.field(default=0.02, validator=_delay)
-    quiet: float = attrs.field(default=0.02, validator=_delay)
-    idle_timeout: float = attrs.field(default=300.0, validator=_timeout)
-    max_lifetime: float = attrs.field(default=math.inf, validator=_timeout)
-    linger: float = attrs.field(default=2.0, validator=_delay)
+    pace: float = attrs.field(default=0.02, validator=delay)
+    quiet: float = attrs.field(default=0.02, validator=delay)
+    idle_timeout: float = attrs.field(default=300.0, validator=timeout)
+    max_lifetime: float = attrs.field(default=math.inf, validator=timeout)
+    linger: float = attrs.field(default=2.0, validator=delay)
 
 
 @attrs.frozen(kw_only=True)
@@ -87,12 +59,11 @@ class ClientConfig:
     """
 
     framing: Framing = attrs.field(default=Framing.AUTO, validator=_framing)
-    reply_timeout: float = attrs.field(default=10.0, validator=_timeout)
-    linger: float = attrs.field(default=2.0, validator=_delay)
+    reply_timeout: float = attrs.field(default=10.0, validator=timeout)
+    linger: float = attrs.field(default=2.0, validator=delay)
 
 
 def check_config(config: object, kind: type) -> None:
     """Raise `LocalProtocolError` unless this is a configuration of that kind."""
     if not isinstance(config, kind):
-        msg = f"config must be a {kind.__name__}, not {config!r}"
-        raise LocalProtocolError(msg)
+        raise LocalProtocolError(f"config must be a {kind.__name__}, not {config!r}")

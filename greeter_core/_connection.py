@@ -59,11 +59,11 @@ class Connection(ABC, Generic[StateT, EventT]):
         if type(data) is not bytes:  # to ask first saves 5 % of a name that comes alone
             data = _as_bytes(data)
         if not data:
-            msg = "data must not be empty; when the peer's stream has ended, call receive_eof"
-            raise LocalProtocolError(msg)
+            raise LocalProtocolError(
+                "data must not be empty; when the peer's stream has ended, call receive_eof"
+            )
         if self._peer_eof:
-            msg = "data cannot come after receive_eof"
-            raise LocalProtocolError(msg)
+            raise LocalProtocolError("data cannot come after receive_eof")
         self._set_time(now)
         if self._state.is_open:
             self._data_received(data)
@@ -71,7 +71,7 @@ class Connection(ABC, Generic[StateT, EventT]):
             self._fire_timers()
 
     def receive_eof(self, now: float) -> None:
-        """Take the end of the peer's stream, which ends the conversation. Repeated calls do nothing."""
+        """Take the end of the peer's stream, which ends the conversation; repeated, do nothing."""
         self._set_time(now)
         if not self._state.is_ended:
             self._peer_eof = True
@@ -96,7 +96,10 @@ class Connection(ABC, Generic[StateT, EventT]):
             self._shut_down()
 
     def connection_lost(self) -> None:
-        """Take note that a read or a write failed: nothing more can be sent (E5). Repeated calls do nothing."""
+        """Report that a read or a write failed: nothing more can be sent (E5).
+
+        Repeated calls do nothing.
+        """
         self._output.clear()
         if not self._state.is_ended:
             self._close(Input.LOST)
@@ -111,7 +114,7 @@ class Connection(ABC, Generic[StateT, EventT]):
         return data
 
     def eof_to_send(self) -> bool:
-        """Return True, exactly once, when the stream is to be ended and no bytes wait before that."""
+        """Return True, exactly once, when the stream is to be ended: no bytes wait before that."""
         if self._output or not self._eof_owed:
             return False
         self._eof_owed = False
@@ -136,7 +139,7 @@ class Connection(ABC, Generic[StateT, EventT]):
 
     @property
     def prompt_owed(self) -> bool:
-        """Whether a PROMPT waits for its time: then ask the kernel, if possible (`data_in_flight`)."""
+        """Whether a PROMPT waits for its time: ask the kernel, if possible (`data_in_flight`)."""
         return False
 
     @property
@@ -152,9 +155,8 @@ class Connection(ABC, Generic[StateT, EventT]):
     @property
     def finished(self) -> bool:
         """Whether nothing more will happen, and all output is taken (which is not: sent)."""
-        return (
-            self._state.is_ended and not self._eof_owed
-        )  # which is not handed out before all bytes
+        # The end of the stream is not handed out before all bytes are.
+        return self._state.is_ended and not self._eof_owed
 
     def __repr__(self) -> str:
         state, framing = self._state.name, self.framing.name
@@ -213,21 +215,18 @@ class Connection(ABC, Generic[StateT, EventT]):
             self._timers.start(Timer.LINGER, self._now + self._linger)
 
 
-_LATEST = math.nextafter(
-    math.inf, 0
-)  # the largest float; an int beyond it could not be added to one
+# The largest float; an int beyond it could not be added to one.
+_LATEST = math.nextafter(math.inf, 0)
 
 
 def _checked(now: float) -> float:
     if isinstance(now, (float, int)) and -_LATEST <= now <= _LATEST:
         return now
-    msg = f"now must be a finite number of seconds, not {now!r}"
-    raise LocalProtocolError(msg)
+    raise LocalProtocolError(f"now must be a finite number of seconds, not {now!r}")
 
 
 def _as_bytes(data: object) -> bytes:
-    """Return data of another type than bytes as bytes, which nobody can change afterwards."""
+    """Return data of another type than bytes as bytes, which cannot be changed afterwards."""
     if isinstance(data, (bytes, bytearray, memoryview)):
         return bytes(data)
-    msg = f"data must be bytes, not {type(data).__name__}"
-    raise LocalProtocolError(msg)
+    raise LocalProtocolError(f"data must be bytes, not {type(data).__name__}")

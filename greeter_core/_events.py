@@ -31,7 +31,7 @@ class EndReason(enum.Enum):
 
 
 class Names(Sequence[bytes]):
-    """The names of one block of lines, cut out of it only when somebody looks at them.
+    """The names of one block of lines, cut out of it only when they are looked at.
 
     It equals any sequence of the same names. (A name that comes in a large arrival costs 40 %
     less than it would in a tuple that is made at once.)
@@ -96,7 +96,7 @@ class Refused:
     """The server has said SORRY, and the conversation is ending."""
 
     reason: Refusal
-    message: bytes
+    message: bytes = b""
     """The server's words, without the LF."""
 
 

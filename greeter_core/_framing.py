@@ -21,9 +21,10 @@ class Framer:
         """What nothing has ended yet: at most `max_name_size` + 1 bytes, or it is too long."""
 
     def feed(self, data: bytes) -> bytes | None:
-        """Take one arrival; return what it completes: in LINES one line or several, LF between them.
+        """Take one arrival; return what it completes.
 
-        Otherwise that is one name, or None for no name yet.
+        In LINES that is one line or several, LF between them; otherwise it is one name, or None for
+        no name yet.
         """
         if self._configured is _RAW:
             return data
@@ -50,12 +51,12 @@ class Framer:
 
     @property
     def tail_is_too_long(self) -> bool:
-        """Whether the tail exceeds the limit, however it goes on; a final CR may belong to its end."""
+        """Whether the tail exceeds the limit, however it goes on; a CR may belong to its end."""
         excess = len(self.tail) - self._max_name_size
         return excess > 0 and (excess > 1 or not self.tail.endswith(CR))
 
     def cut(self, lines: bytes) -> tuple[bytes, bytes]:
-        """Cut lines where the first name stands that ends the conversation: `exit`, or one too long.
+        """Cut lines before the first name that ends the conversation: `exit`, or one too long.
 
         Return the names before it, LF after each, and what begins with it, if there is one.
         """

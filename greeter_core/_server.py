@@ -66,7 +66,7 @@ class ServerConnection(Connection[ServerState, ServerEvent]):
 
     @property
     def prompt_owed(self) -> bool:
-        """Whether a PROMPT waits for its time: then ask the kernel, if possible (`data_in_flight`)."""
+        """Whether a PROMPT waits for its time: ask the kernel, if possible (`data_in_flight`)."""
         return self._timers.is_running(_PACE)
 
     @property
@@ -87,9 +87,8 @@ class ServerConnection(Connection[ServerState, ServerEvent]):
                 self._answer_lines(names)
             else:
                 self._answer(names)
-        if (
-            framer.tail and framer.tail_is_too_long
-        ):  # to ask first saves 4 % of a name that comes alone
+        # To look at the tail first saves 4 % of a name that comes alone.
+        if framer.tail and framer.tail_is_too_long:
             self._refuse_long_name()
 
     def _follow_framing(self) -> None:

@@ -19,7 +19,7 @@ _ALL_STOPPED = [math.inf] * len(Timer)
 
 
 class Timers:
-    """One deadline for each timer, in seconds on the caller's clock; `math.inf` where it is stopped."""
+    """One deadline for each timer, on the caller's clock; `math.inf` where it is stopped."""
 
     __slots__ = ("_deadlines", "deadline")
 
