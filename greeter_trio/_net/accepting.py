@@ -1,31 +1,30 @@
-"""Accepting connections, whatever happens to them or to us.
+"""Accepting connections, whatever goes wrong with one of them or with this machine.
 
-`accept` may report three kinds of errors (accept(2)), and each is answered in its own way:
+`accept` reports three kinds of errors (accept(2)), and each has its own answer:
 
-* *Something is wrong with that connection.* It was reset before it was accepted, or Linux passes on
-  a network error that is already pending on it. The next one may be fine.
-* *Something is wrong with the machine*: no descriptor, no memory. That passes, so try again soon,
-  and say so, but not each time. Errors that nobody has thought of are taken for this kind.
-* *Something is wrong with our call.* That is a bug, and comes out.
+* *The connection is broken.* It was reset before it was accepted, or Linux passes on a network
+  error that is already pending on it. The next connection may be fine.
+* *The machine lacks something*: descriptors, memory. That passes, so `accept` is tried again soon,
+  with a warning, but not one for each attempt. Errors that are in no list are taken for this kind.
+* *The call is wrong.* That is a bug, and is raised.
 """
 
 import errno
+import logging
 import math
 import socket
-from collections.abc import Awaitable, Callable
-from typing import Any, NoReturn, TypeAlias
+from collections.abc import Callable
+from typing import Any, NoReturn, Protocol, TypeAlias
 
 import trio
 
-from greeter_trio._service.log import logger
-
 from .listeners import Listener
-from .text import counted
+from .text import pluralized
 
 PAUSE = 0.1  # seconds before the next attempt
-_BURST = 16  # connections to accept before it is other tasks' turn
+_BURST = 16  # connections to accept before other tasks run
 
-_THEIRS = {
+_BROKEN = {
     getattr(errno, name, None)  # no platform has all of them
     for name in (
         "ECONNABORTED",
@@ -45,50 +44,59 @@ _THEIRS = {
         "ETIMEDOUT",
     )
 } - {None}
-_OURS = {errno.EBADF, errno.EFAULT, errno.EINVAL, errno.ENOTSOCK}
+_BUGS = {errno.EBADF, errno.EFAULT, errno.EINVAL, errno.ENOTSOCK}
 
-Take: TypeAlias = Callable[[socket.socket, Any, Listener], None]
-"""What is done with a connection: its socket, the peer's address, and who accepted it."""
+_logger = logging.getLogger("greeter_trio")
+
+OnAccepted: TypeAlias = Callable[[socket.socket, Any, Listener], None]
+"""Called with each connection: its socket, the peer's address, and the listener."""
 
 
-class Troubles:
-    """How often accepting has failed, and when that was told."""
+class Places(Protocol):
+    """How many connections may be open at the same time."""
+
+    def may_accept(self) -> bool:
+        """Return whether one more connection may be accepted."""
+
+    async def wait_for_place(self) -> None:
+        """Wait until that is so."""
+
+
+class AcceptFailures:
+    """How often accepting has failed; each failure is logged, but at most one a second."""
 
     def __init__(self) -> None:
-        self.count = 0
-        self._told_at = -math.inf
+        self.count: int = 0
+        self._logged_at = -math.inf
 
     def note(self, where: str, exc: OSError) -> None:
-        """Count, and say so in the log, once a second at most."""
+        """Count a failure, and log it unless that was done within the last second."""
         self.count += 1
         now = trio.current_time()
-        if now >= self._told_at + 1:
-            self._told_at = now
-            failures = counted(self.count, "failure")
-            logger.warning(
+        if now >= self._logged_at + 1:
+            self._logged_at = now
+            _logger.warning(
                 "Cannot accept connections on %s: %s; trying again (%s so far)",
                 where,
                 exc.strerror,
-                failures,
+                pluralized(self.count, "failure"),
             )
 
 
 class Acceptor:
-    """Accepts connections from one listener, and hands them to `take`, when `wait_for_place` returns."""
+    """Accepts connections from one listener, as there are places for them."""
 
     def __init__(
         self,
         listener: Listener,
-        take: Take,
-        has_place: Callable[[], bool],
-        wait_for_place: Callable[[], Awaitable[None]],
-        troubles: Troubles,
+        on_accepted: OnAccepted,
+        places: Places,
+        failures: AcceptFailures,
     ) -> None:
         self._listener = listener
-        self._take = take
-        self._has_place = has_place
-        self._wait_for_place = wait_for_place
-        self._troubles = troubles
+        self._on_accepted = on_accepted
+        self._places = places
+        self._failures = failures
 
     async def run(self) -> NoReturn:
         """Accept until cancelled."""
@@ -99,9 +107,9 @@ class Acceptor:
     async def finish(self) -> None:
         """Accept all connections that wait in the backlog, and close the listener.
 
-        Whoever is still in the backlog when a listener is closed is reset. So there is no `await`
-        between the last attempt, which finds nobody, and the close. (A listener of systemd stays
-        open there, and its backlog is for the next server.)
+        A connection that is still in the backlog when its listener is closed is reset. So there is
+        no `await` between the last attempt, which finds none, and the close. (A listener of systemd
+        stays open there, and its backlog is for the next server.)
         """
         try:
             while not self._listener.kept and await self._accept_some():
@@ -111,17 +119,17 @@ class Acceptor:
 
     async def _accept_some(self) -> bool:
         """Accept connections, when there is a place; return whether there may be more."""
-        await self._wait_for_place()
+        await self._places.wait_for_place()
         try:
             for _ in range(_BURST):
-                if not self._has_place():
+                if not self._places.may_accept():
                     break
                 if not self._accept():
                     return False
         except OSError as exc:
-            if exc.errno in _OURS:
+            if exc.errno in _BUGS:
                 raise
-            self._troubles.note(self._listener.name, exc)
+            self._failures.note(self._listener.name, exc)
             await trio.sleep(PAUSE)
         return True
 
@@ -132,8 +140,8 @@ class Acceptor:
         except BlockingIOError:
             return False
         except OSError as exc:
-            if exc.errno not in _THEIRS:
+            if exc.errno not in _BROKEN:
                 raise
             return True
-        self._take(sock, peer, self._listener)
+        self._on_accepted(sock, peer, self._listener)
         return True

@@ -1,8 +1,8 @@
 """What not every platform has.
 
 Modules of the standard library that Windows lacks are imported with `optional`, and single names
-are asked for with `hasattr`, each where it is used. So it does not matter which platform it is, and
-type checkers understand it for all of them.
+are asked for with `hasattr`, each where it is used. So the code never asks which platform it runs
+on, and type checkers understand it for all of them.
 """
 
 import importlib

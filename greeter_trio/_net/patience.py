@@ -1,8 +1,8 @@
-"""Timeouts of a process that may have been stopped.
+"""Timeouts in a process that may have been stopped.
 
-A process that was suspended, or had too much to do, may notice long afterwards that a time is over.
-What its peer has done meanwhile may wait in a socket. So the peer is not blamed, and gets its time
-once more.
+A process that was suspended or overloaded may notice a deadline long after it has passed. What its
+peer has done meanwhile may be waiting in a socket. So a timeout that is noticed late is not held
+against the peer: its time begins anew.
 """
 
 import trio
@@ -11,5 +11,5 @@ _LATE = 1.0  # seconds
 
 
 def is_late(scope: trio.CancelScope) -> bool:
-    """Return whether it is long after the deadline of a scope, which has just been cancelled by that."""
+    """Return whether a scope, which its deadline has just cancelled, was cancelled far too late."""
     return trio.current_time() - scope.deadline >= _LATE

@@ -1,22 +1,22 @@
-"""The PROXY protocol, versions 1 and 2: who it is for whom a proxy has connected.
+"""The PROXY protocol, versions 1 and 2: the address of the client for which a proxy connects.
 
 Source: "The PROXY protocol, Versions 1 & 2", doc/proxy-protocol.txt of HAProxy. The header comes
-before anything else, and nobody guesses whether there is one: otherwise every client could choose
-its address. Where the source leaves a choice, or practice differs:
+before anything else, and whether there is one is configured, never guessed: otherwise every client
+could choose its address. Where the source leaves a choice, or practice differs:
 
-* *Sources that are no TCP addresses* (UNSPEC, datagrams, Unix sockets) are accepted, and not told.
-* *What stands behind the addresses in version 2* (TLVs, a checksum among them) is skipped and not
-  looked at. The length in the header says where it ends, so whatever is wrong with it cannot become
-  a part of the conversation.
-* *IPv6 addresses in version 1* may end in a dotted quad (RFC 4291, 2.2): so inet_ntop(3) writes
-  IPv4-mapped addresses, and with it HAProxy.
-* *An LF without CR* ends no line, but is refused at once even after UNKNOWN, instead of waiting for
+* *Sources that are no TCP addresses* (UNSPEC, datagrams, Unix sockets) are accepted, and not shown.
+* *What stands behind the addresses in version 2* (TLVs, a checksum among them) is skipped. The
+  length in the header says where it ends, so nothing in it can become a part of the conversation.
+* *IPv6 addresses in version 1* may end in a dotted quad (RFC 4291, 2.2): inet_ntop(3) writes
+  IPv4-mapped addresses like that, and so does HAProxy.
+* *An LF without CR* ends no line; it is refused at once, even after UNKNOWN, instead of waiting for
   a CR LF.
 """
 
 import contextlib
 import socket
 import struct
+from collections.abc import Callable
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import TypeAlias
 
@@ -27,48 +27,43 @@ from .text import printable
 Address: TypeAlias = tuple[str, int]
 """Host, which is an IP address without scope, and port."""
 
+HeaderEncoder: TypeAlias = Callable[[object, object], bytes]
+"""Makes a header of both ends' addresses, as `getsockname` and `getpeername` return them."""
+
 _IPAddress: TypeAlias = IPv4Address | IPv6Address
 
 _START_V1 = b"PROXY "
 _MAX_V1 = 107  # bytes, CR LF included (section 2.1)
-_IP_V1: dict[bytes, type[IPv4Address] | type[IPv6Address]] = {
-    b"TCP4": IPv4Address,
-    b"TCP6": IPv6Address,
-}
+_IP_V1: dict[bytes, type[_IPAddress]] = {b"TCP4": IPv4Address, b"TCP6": IPv6Address}
 
 _START_V2 = b"\r\n\r\n\0\r\nQUIT\n"
-_FIXED_V2 = struct.Struct(
-    "!12sBBH"
-)  # signature, version and command, family and transport, length of what follows
+# signature, version and command, family and transport, length of what follows
+_FIXED_V2 = struct.Struct("!12sBBH")
 # bytes in all; HAProxy itself takes no longer ones by default (tune.bufsize), and certificates fit
 _MAX_V2 = 16384
 _LOCAL, _PROXY = 0x20, 0x21
 _TCP_V2 = {0x11: struct.Struct("!4s4sHH"), 0x21: struct.Struct("!16s16sHH")}
-_LENGTHS_V2 = {
-    0: 0,
-    1: 12,
-    2: 36,
-    3: 216,
-}  # of addresses and ports, for each family: unspecified, IPv4, IPv6, Unix
+# of addresses and ports, for each family: unspecified, IPv4, IPv6, Unix
+_LENGTHS_V2 = {0: 0, 1: 12, 2: 36, 3: 216}
 _TRANSPORTS_V2 = {0, 1, 2}  # unspecified, stream, datagram
 
 _SHOWN = 40  # bytes of what is no header
 
 
 class ProxyError(Exception):
-    """What came is not a PROXY header. The message is for a log, and safe there."""
+    """What came is no PROXY header; the message is safe in a log."""
 
 
 async def receive_header(
     stream: trio.SocketStream, header: bytearray | None = None
 ) -> Address | None:
-    """Take the PROXY header off the stream, and nothing behind it; return the source address that it tells.
+    """Take the PROXY header off the stream, and nothing behind it; return the source address.
 
     None means that the connection's own peer counts: the proxy speaks for itself (LOCAL), or the
-    source is unknown or has no TCP address. Raises `ProxyError`, at the first byte that cannot
-    begin a header, when a header is wrong, and when the stream ends too early; and
-    `trio.BrokenResourceError`. How long to wait is the caller's choice. Whoever gives it an empty
-    `header` to keep what it has read can call it again with that after a cancellation.
+    source is unknown or has no TCP address. Raises `ProxyError` at the first byte that cannot begin
+    a header, when a header is wrong, and when the stream ends too early; and
+    `trio.BrokenResourceError`. A caller that gives an empty `header`, in which is kept what was
+    read, can call again with it after a cancellation.
     """
     if header is None:
         header = bytearray()
@@ -90,7 +85,7 @@ async def receive_header(
 
 
 def parse_header(data: bytes) -> tuple[int, Address | None] | None:
-    """Return the size in bytes of the header that `data` begins with, and the source address or None.
+    """Return the size in bytes of the header that `data` begins with, and the source address.
 
     Return None, for both, while the header is not complete; then all of `data` belongs to it.
     Raises `ProxyError`.
@@ -99,8 +94,7 @@ def parse_header(data: bytes) -> tuple[int, Address | None] | None:
         return _parse_v1(data)
     if data.startswith(_START_V2[: len(data)]):
         return _parse_v2(data)
-    msg = f"it sent no PROXY header but {_quoted(data)}"
-    raise ProxyError(msg)
+    raise ProxyError(f"it sent no PROXY header but {_quoted(data)}")
 
 
 def _parse_v1(data: bytes) -> tuple[int, Address | None] | None:
@@ -108,12 +102,12 @@ def _parse_v1(data: bytes) -> tuple[int, Address | None] | None:
     if not size:
         if len(data) < _MAX_V1:
             return None
-        msg = f"its PROXY header has no CR LF within {_MAX_V1} bytes: {_quoted(data)}"
-        raise ProxyError(msg)
+        raise ProxyError(f"its PROXY header has no CR LF within {_MAX_V1} bytes: {_quoted(data)}")
     line, end = data[: size - 2], data[size - 2 : size]
     if end != b"\r\n":
-        msg = f"its PROXY header must end in CR LF, not in LF alone: {_quoted(data[:size])}"
-        raise ProxyError(msg)
+        raise ProxyError(
+            f"its PROXY header must end in CR LF, not in LF alone: {_quoted(data[:size])}"
+        )
     if line.startswith(b"PROXY UNKNOWN"):
         return size, None  # the rest of the line must be ignored
     try:
@@ -148,19 +142,16 @@ def _parse_v2(data: bytes) -> tuple[int, Address | None] | None:
     _, command, protocol, length = _FIXED_V2.unpack_from(data)
     size = _FIXED_V2.size + length
     if command not in (_LOCAL, _PROXY):
-        msg = f"its PROXY header must have version and command 0x20 (LOCAL) or 0x21 (PROXY), not {command:#04x}"
-        raise ProxyError(msg)
+        raise _must_have("version and command 0x20 (LOCAL) or 0x21 (PROXY)", f"{command:#04x}")
     if size > _MAX_V2:
-        msg = f"its PROXY header must have at most {_MAX_V2} bytes, not {size}"
-        raise ProxyError(msg)
+        raise _must_have(f"at most {_MAX_V2} bytes", size)
     if command == _PROXY:
         family, transport = divmod(protocol, 16)
         if family not in _LENGTHS_V2 or transport not in _TRANSPORTS_V2:
-            msg = f"its PROXY header must have family 0 to 3 and transport 0 to 2, not {family} and {transport}"
-            raise ProxyError(msg)
-        if length < _LENGTHS_V2[family]:
-            msg = f"its PROXY header must have {_LENGTHS_V2[family]} bytes for addresses of family {family}, not {length}"
-            raise ProxyError(msg)
+            raise _must_have("family 0 to 3 and transport 0 to 2", f"{family} and {transport}")
+        needed = _LENGTHS_V2[family]
+        if length < needed:
+            raise _must_have(f"{needed} bytes for addresses of family {family}", length)
     if len(data) < size:
         return None
     if command == _LOCAL or protocol not in _TCP_V2:
@@ -169,11 +160,15 @@ def _parse_v2(data: bytes) -> tuple[int, Address | None] | None:
     return size, (_ntop(ip_address(source)), port)
 
 
-def encode_v1(source: object, destination: object) -> bytes:
-    """Return the header of version 1 for a connection between these two, addresses as `getsockname` returns them.
+def _must_have(what: str, instead: object) -> ProxyError:
+    return ProxyError(f"its PROXY header must have {what}, not {instead}")
 
-    Addresses other than two of IPv4 or two of IPv6 become UNKNOWN. Scopes (`%eth0`) are dropped:
-    they mean nothing elsewhere.
+
+def encode_v1(source: object, destination: object) -> bytes:
+    """Return the header of version 1 for a connection between these two addresses.
+
+    They are as `getsockname` returns them; other than two of IPv4 or two of IPv6 become UNKNOWN.
+    Scopes (`%eth0`) are dropped: they mean nothing elsewhere.
     """
     ends = _tcp_ends(source, destination)
     if ends is None:
@@ -183,7 +178,10 @@ def encode_v1(source: object, destination: object) -> bytes:
 
 
 def encode_v2(source: object, destination: object) -> bytes:
-    """Return the header of version 2 for a connection between these two; it is LOCAL where version 1 is UNKNOWN."""
+    """Return the header of version 2 for a connection between these two addresses.
+
+    It is LOCAL where version 1 is UNKNOWN.
+    """
     ends = _tcp_ends(source, destination)
     if ends is None:
         return _FIXED_V2.pack(_START_V2, _LOCAL, 0, 0)
@@ -196,7 +194,10 @@ def encode_v2(source: object, destination: object) -> bytes:
 def _tcp_ends(
     source: object, destination: object
 ) -> tuple[_IPAddress, _IPAddress, int, int] | None:
-    """Return both IP addresses, if they are of the same version, and both ports: the order that both headers have."""
+    """Return both IP addresses and both ports, in the order of the headers.
+
+    Return None unless both ends are TCP addresses of the same version.
+    """
     match source, destination:
         case (str(host), int(port), *_), (str(other_host), int(other_port), *_):
             with contextlib.suppress(ValueError):
@@ -207,7 +208,7 @@ def _tcp_ends(
 
 
 def _ntop(ip: _IPAddress) -> str:
-    """Return an address as the kernel writes it; what `str` makes of IPv4-mapped ones depends on Python's version."""
+    """Return an address as the kernel writes it; `str` differs between versions of Python."""
     return socket.inet_ntop(socket.AF_INET if ip.version == 4 else socket.AF_INET6, ip.packed)
 
 

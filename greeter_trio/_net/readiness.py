@@ -1,30 +1,28 @@
 """Waiting until sockets can be read.
 
-A transport asks a `Watch` of its socket when reading is worth a try. There are two kinds. The plain
-one is Trio's `wait_readable`, everywhere. `EdgeReadiness` is there for speed alone, on Linux: Trio
-tells the kernel for each single wait what it waits for (epoll_ctl(2), level-triggered, one-shot).
-Here each socket is registered once, edge-triggered, with one epoll of our own. One task waits for
-that with `wait_readable` and reschedules the tasks whose sockets have something. They remain tasks
-like any other: cancelled and timed out by Trio. Beside the plain watch, an idle connection takes
-4.9 KiB and not 6.2, and a greeting takes 3 to 24 % less CPU with clients who need a moment for
-their next name; with clients who have it at once it takes 3 to 7 % more.
+A transport asks a `Watch` of its socket when reading is worth a try. The plain watch is Trio's
+`wait_readable`, and works everywhere.
+
+`EdgeReadiness` is there for speed alone, on Linux. Trio tells the kernel for each single wait what
+it waits for (epoll_ctl(2), level-triggered, one-shot). Here each socket is registered once,
+edge-triggered, with one epoll of our own; one task waits for that with `wait_readable`, and
+reschedules the tasks whose sockets have something. They remain tasks like any other: Trio cancels
+them and times them out. Beside the plain watch, an idle connection takes 4.9 KiB and not 6.2, and a
+greeting takes 3 to 24 % less CPU with clients that need a moment for their next name; with clients
+that have it at once it takes 3 to 7 % more.
 """
 
 import contextlib
 import select
 import socket
 from collections.abc import AsyncIterator, Awaitable
-from typing import Any, Protocol
+from typing import Any
 
 import trio
 
+from .kernel import Socket
+
 _select: Any = select  # only Linux has epoll
-
-
-class _Pollable(Protocol):
-    @property
-    def family(self) -> int: ...
-    def fileno(self) -> int: ...
 
 
 class Watch:
@@ -32,10 +30,10 @@ class Watch:
 
     __slots__ = ("_sock", "ready")
 
-    def __init__(self, sock: _Pollable) -> None:
+    def __init__(self, sock: Socket) -> None:
         self._sock = sock
         self.ready = True
-        """Whether there may be something to read; whoever finds nothing sets it to False."""
+        """Whether there may be something to read; a reader that finds nothing sets it to False."""
 
     def wait(self) -> Awaitable[object]:
         """Let other tasks go first, and wait until it is worth reading."""
@@ -45,7 +43,7 @@ class Watch:
         return trio.lowlevel.wait_readable(self._sock)  # noqa: ASYNC105 - likewise
 
     def read_short(self) -> None:
-        """Take note that a read returned less than it was ready to take."""
+        """Call this when a read has returned less than it was ready to take."""
         # More may have come since, and with other tasks in between that is likely where many
         # connections are busy. To try once in vain costs less than to ask Trio.
 
@@ -58,7 +56,7 @@ class EdgeWatch(Watch):
 
     __slots__ = ("_edges", "_fd", "_read_to_the_end", "_task")
 
-    def __init__(self, sock: _Pollable, edges: "EdgeReadiness") -> None:
+    def __init__(self, sock: Socket, edges: "EdgeReadiness") -> None:
         super().__init__(sock)
         self.ready = False  # to register it makes an edge, if there is something already
         self._edges = edges
@@ -76,14 +74,14 @@ class EdgeWatch(Watch):
         return trio.lowlevel.wait_task_rescheduled(self._abort)  # noqa: ASYNC105 - likewise
 
     def read_short(self) -> None:
-        """Take note that a read returned less than it was ready to take."""
+        """Call this when a read has returned less than it was ready to take."""
         # Then nothing is left, and what comes later makes an edge (epoll(7)). Not so where the end,
         # an error or urgent data came together with the data: their edge has been. (From then on
         # each receive tries once in vain.)
         self.ready = self._read_to_the_end
 
     def note_edge(self, mask: int) -> None:
-        """Take note of an event, and wake the task that waits for it."""
+        """Make the socket ready, and wake the task that waits for it."""
         self.ready = True
         self._read_to_the_end = self._read_to_the_end or bool(mask & ~_select.EPOLLIN)
         if self._task is not None:
@@ -102,19 +100,19 @@ class EdgeWatch(Watch):
 class Readiness:
     """Watches sockets, each by itself."""
 
-    def watch(self, sock: _Pollable) -> Watch:
+    def watch(self, sock: Socket) -> Watch:
         """Watch a socket, until the watch is closed."""
         return Watch(sock)
 
 
 class EdgeReadiness(Readiness):
-    """Watches all sockets together, with one edge-triggered epoll. `run` must be running meanwhile."""
+    """Watches all sockets together, with one edge-triggered epoll, as long as `run` is running."""
 
     def __init__(self) -> None:
         self._epoll = _select.epoll()
         self._watches: dict[int, EdgeWatch] = {}
 
-    def watch(self, sock: _Pollable) -> Watch:
+    def watch(self, sock: Socket) -> Watch:
         """Watch a socket, until the watch is closed."""
         try:
             return EdgeWatch(sock, self)
@@ -146,7 +144,7 @@ class EdgeReadiness(Readiness):
             await trio.lowlevel.checkpoint()
 
     def close(self) -> None:
-        """Close the epoll, when nobody watches any more."""
+        """Close the epoll, when no socket is watched any more."""
         self._epoll.close()
 
 
@@ -156,7 +154,7 @@ async def open_readiness() -> AsyncIterator[Readiness]:
     if not hasattr(_select, "epoll"):
         yield Readiness()
         return
-    # Closed when all is over, not where `run` is cancelled: a conversation may begin after that.
+    # Closed at the very end, not where `run` is cancelled: a socket may be watched after that.
     with contextlib.closing(EdgeReadiness()) as edges:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(edges.run)

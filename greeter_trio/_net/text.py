@@ -1,9 +1,7 @@
-"""What people get to read: text from the network made harmless, addresses, numbers."""
+"""Text for people: bytes from the network made harmless, addresses, errors, numbers."""
 
-import contextlib
 import os
 import socket
-import sys
 import unicodedata
 
 _BIDI = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
@@ -15,7 +13,7 @@ def printable(data: bytes) -> str:
 
     They are decoded as UTF-8, with U+FFFD for what is not UTF-8. Control characters (C0, DEL, C1),
     bidirectional controls (Unicode TR 9) and line separators, any of which could make a terminal
-    lie, become escapes such as \x1b.
+    show something else than what was sent, become escapes such as \x1b.
     """
     text = data.decode("utf-8", "replace")
     if text.isprintable():
@@ -29,21 +27,19 @@ def _escaped(char: str) -> str:
     return char
 
 
-def address(sockname: object) -> str:
+def format_address(sockname: object) -> str:
     """Return what `getsockname` or `getpeername` returned as HOST:PORT, or [HOST]:PORT for IPv6.
 
-    An IPv4 client of a socket for both families is shown as that, and not as mapped to IPv6 (RFC
-    4291, 2.5.5.2).
+    An IPv4 peer of a socket for both families is shown as IPv4, and not as mapped to IPv6
+    (RFC 4291, 2.5.5.2). A Unix socket without a path is `unnamed`.
     """
     match sockname:
         case (str(host), int(port), *_):
             if "." in host:
                 host = host.removeprefix("::ffff:")
             return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        case _:
-            return (
-                printable(os.fsencode(str(sockname))) or "unnamed"
-            )  # a client chooses the path of its Unix socket
+        case _:  # the peer chooses the path of its Unix socket
+            return printable(os.fsencode(str(sockname))) or "unnamed"
 
 
 def strerror(number: int) -> str:
@@ -52,28 +48,6 @@ def strerror(number: int) -> str:
     return known[number].rstrip(".") if number in known else os.strerror(number)
 
 
-def counted(number: int, noun: str) -> str:
+def pluralized(number: int, noun: str) -> str:
     """Return `1 name`, `2 names`."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
-def complain(message: str) -> None:
-    """Tell the person at standard error, if there is one, what went wrong."""
-    if sys.stderr is not None:  # print would take None for standard output
-        with contextlib.suppress(OSError):
-            print(f"greeter: {message}", file=sys.stderr, flush=True)
-
-
-def settle_output() -> None:
-    """Write out what standard output and error still hold; drop what cannot be written.
-
-    Otherwise Python tries once more at exit, complains, and exits with a status of its own.
-    """
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            if stream is not None:
-                stream.flush()
-        except OSError:
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, stream.fileno())
-            os.close(nowhere)

@@ -1,8 +1,17 @@
-"""A person's words for what goes wrong with TLS."""
+"""Plain words for what goes wrong with TLS."""
 
+import enum
 import ssl
 
-_UNTRUSTED = "{peer}'s certificate is signed by no CA that is trusted here ({ca})"
+
+class Remedy(enum.Enum):
+    """What would help after a handshake that failed, if that is known."""
+
+    TRUST_CA = "trust the CA that signed the peer's certificate"
+    SHOW_CERTIFICATE = "show a certificate that the peer accepts"
+
+
+_UNTRUSTED = "{peer}'s certificate is signed by no CA that is trusted here"
 _OTHER_VERSION = "{peer} speaks no TLS version that we do: 1.2 and newer"
 _UNACCEPTABLE = "{peer} does not accept our certificate"
 
@@ -10,8 +19,8 @@ _UNACCEPTABLE = "{peer} does not accept our certificate"
 _VERIFICATION = {
     9: "{peer}'s certificate is not valid yet; is this machine's clock right?",
     10: "{peer}'s certificate has expired",
-    18: _UNTRUSTED,  # it signed itself
-    19: _UNTRUSTED,  # its root did
+    18: _UNTRUSTED,  # it is self-signed
+    19: _UNTRUSTED,  # its root is self-signed
     20: _UNTRUSTED,
     21: _UNTRUSTED,
     62: "{peer}'s certificate is {why}",  # not valid for this name
@@ -22,10 +31,10 @@ _VERIFICATION = {
 _ALERTS = {
     "BAD_CERTIFICATE": _UNACCEPTABLE,
     "CERTIFICATE_EXPIRED": "{peer} says that our certificate has expired",
-    "CERTIFICATE_REQUIRED": "the server demands a client certificate (--cert, --key)",
+    "CERTIFICATE_REQUIRED": "{peer} demands a certificate",
     "CERTIFICATE_UNKNOWN": _UNACCEPTABLE,
     # up to TLS 1.2 there is no better alert for either
-    "HANDSHAKE_FAILURE": "{peer} has no cipher in common with us, or demands a client certificate (--cert, --key)",
+    "HANDSHAKE_FAILURE": "{peer} has no cipher in common with us, or demands a certificate",
     "PROTOCOL_VERSION": _OTHER_VERSION,
     "UNKNOWN_CA": "{peer} does not trust the CA that signed our certificate",
     "UNSUPPORTED_CERTIFICATE": _UNACCEPTABLE,
@@ -40,7 +49,7 @@ _FINDINGS = {
 
 
 def explain(exc: BaseException) -> str:
-    """Return a person's words for an `ssl.SSLError`, or for what a stream raised because it broke."""
+    """Return plain words for an `ssl.SSLError`, or for what a stream raised because it broke."""
     if isinstance(exc, ssl.SSLError):
         return words(exc, "the peer")
     cause = exc.__cause__
@@ -50,20 +59,32 @@ def explain(exc: BaseException) -> str:
 
 
 def words(exc: ssl.SSLError, peer: str) -> str:
+    """Return plain words for an error, in which the other side is called `peer`."""
     name, why = reason(exc), ""
     if isinstance(exc, ssl.SSLCertVerificationError):
         why = exc.verify_message.rstrip(".").rpartition(", certificate is ")[2]
-        said = _VERIFICATION.get(exc.verify_code, "{peer}'s certificate is not accepted: {why}")
+        text = _VERIFICATION.get(exc.verify_code, "{peer}'s certificate is not accepted: {why}")
     elif "_ALERT_" in name:
         alert = name.rpartition("_ALERT_")[2]
-        said, why = _ALERTS.get(alert, "{peer} gave up: {why}"), _plain(alert)
+        text, why = _ALERTS.get(alert, "{peer} gave up: {why}"), _plain(alert)
     else:
-        said, why = _FINDINGS.get(name, "{why}"), _plain(name)
-    return said.format(peer=peer, why=why, ca="--tls-client-ca" if peer == "the client" else "--ca")
+        text, why = _FINDINGS.get(name, "{why}"), _plain(name)
+    return text.format(peer=peer, why=why)
+
+
+def remedy(exc: BaseException | None) -> Remedy | None:
+    """Return what would help after this error, if that is known."""
+    if isinstance(exc, ssl.SSLCertVerificationError):
+        return Remedy.TRUST_CA if _VERIFICATION.get(exc.verify_code) == _UNTRUSTED else None
+    if isinstance(exc, ssl.SSLError) and reason(exc).endswith(
+        ("_ALERT_CERTIFICATE_REQUIRED", "_ALERT_HANDSHAKE_FAILURE")
+    ):
+        return Remedy.SHOW_CERTIFICATE
+    return None
 
 
 def reason(exc: OSError) -> str:
-    """Return OpenSSL's name for what happened, or something similar where there is none."""
+    """Return OpenSSL's name for what happened, or `UNKNOWN_ERROR` where there is none."""
     return getattr(exc, "reason", None) or "UNKNOWN_ERROR"
 
 
