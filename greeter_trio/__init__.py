@@ -1,4 +1,16 @@
-"""Greeter over Trio: a server, a client and a command line around the protocol of `greeter_core`."""
+"""A greeting server and its client for Trio, around the protocol of `greeter_core`.
+
+These modules are the adapter. `_drive` has one conversation over one byte stream, in one task: its
+cancel scope is in `Driver._receive`. `_server` has the nurseries, in `serve`: one task for each
+connection. `_client` is the client as a library. What surrounds the adapter stands in folders;
+imports run down this list only:
+
+    __main__, _cli           the command line: serve, client
+    _server, _client
+    _service                 what a long-running server needs: sessions, limits, counters
+    _drive, _failures        one conversation, and how a client's has ended
+    _net, greeter_core       byte streams, which know no greeter; the protocol
+"""
 
 from ._client import Greeter, open_greeter
 from ._drive import Driver, drive

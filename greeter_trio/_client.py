@@ -1,13 +1,14 @@
 """The client as a library.
 
-There is no task in the background: the tasks that wait in `greet` move the conversation forward
+No task runs in the background: the tasks that wait for a greeting move the conversation forward
 themselves, one of them at a time. So a failure is raised where it matters, as itself and not in an
 exception group, and leaving the block has nothing to cancel.
 """
 
 import contextlib
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from typing import Self
 
 import trio
 
@@ -19,12 +20,14 @@ from greeter_core import (
     Greeted,
     LocalProtocolError,
     NameRequested,
+    Welcomed,
 )
 
 from ._drive import Driver
-from ._failures import ConversationFailed, Ending
-from ._net.connecting import Target, connect_within
-from ._net.tls import HandshakeFailed
+from ._failures import ConversationFailed, Outcome
+from ._net.connecting import connect
+from ._net.endpoints import server_endpoint
+from ._net.tls_stream import HandshakeFailed
 
 
 @contextlib.asynccontextmanager
@@ -41,138 +44,163 @@ async def open_greeter(
     `host` is a name, an IP address, or `unix:` and the path of a Unix socket, which has no port.
     With `ssl_context` TLS is spoken, and the server's certificate must be for `host` if the context
     says so (`check_hostname`). A `stream` that is connected already takes the place of all three.
-    However the block ends, the stream is closed. (A `greet` that is cancelled while it sends costs
-    no other task the conversation, over sockets and TLS. Over other streams it
-    may: what was sent of it is not known.)
+    However the block ends, the stream is closed.
 
-    Raises OSError if nothing can be connected to within `config.reply_timeout` seconds, TLS
-    included, and `ConversationFailed` if there is no TLS connection, if what answers is no greeter,
-    or if the conversation does not end in good order. A handshake that fails has the reason
-    `EndReason.CONNECTION_LOST`.
+    Raises OSError if there is no connection within `config.reply_timeout` seconds, TLS included,
+    and `ConversationFailed` if TLS fails (`EndReason.CONNECTION_LOST`), if what answers is no
+    greeter, or if the conversation does not end in good order.
     """
     if stream is None:
-        stream = await _connected(Target(host, port, ssl_context), config.reply_timeout)
-    async with stream:
-        greeter = Greeter(stream, config)
-        await greeter._open()  # noqa: SLF001 - its other half
+        where, timeout = server_endpoint(host, port), config.reply_timeout
+        try:
+            stream = (await connect(where, ssl_context=ssl_context, timeout=timeout)).stream
+        except HandshakeFailed as exc:
+            msg = f"there is no TLS connection to the server: {exc}"
+            raise ConversationFailed(msg, EndReason.CONNECTION_LOST) from exc
+    async with stream, Greeter(stream, config) as greeter:
         yield greeter
-        await greeter._leave()  # noqa: SLF001
-
-
-async def _connected(target: Target, patience: float) -> trio.abc.Stream:
-    try:
-        link = await connect_within(target, patience)
-    except trio.TooSlowError as exc:
-        msg = f"cannot connect to {target} within {patience:g} s"
-        raise TimeoutError(msg) from exc
-    except HandshakeFailed as exc:
-        msg = f"there is no TLS connection to the server: {exc}"
-        raise ConversationFailed(msg, EndReason.CONNECTION_LOST) from exc
-    return link.stream
 
 
 class Greeter:
-    """A conversation with a greeting server. `open_greeter` makes it, and any number of tasks may use it.
+    """A conversation with a greeting server over a stream, for any number of tasks.
 
-    Names are text, sent as UTF-8; bytes that are not UTF-8 can be given as surrogate escapes (PEP
-    383), as in `sys.argv`. A name has 1 to 1024 bytes, without CR and LF, and is not `exit`; for
-    any other `LocalProtocolError` is raised and nothing is sent.
+    `async with` waits until the server asks for the first name, and says exit at the end of the
+    block; closing the stream is left to the caller, and both to `open_greeter`.
+
+    Names are text, sent as UTF-8; other bytes can be given as surrogate escapes (PEP 383). A name
+    has 1 to 1024 bytes, without CR and LF, and is not `exit`; `LocalProtocolError` says what is
+    wrong with any other, and nothing is sent. A call that is cancelled while it sends costs no
+    other task the conversation, over sockets and TLS; over other streams it may.
     """
 
-    def __init__(self, stream: trio.abc.Stream, config: ClientConfig) -> None:
+    def __init__(
+        self,
+        stream: trio.abc.Stream,
+        config: ClientConfig = ClientConfig(),  # noqa: B008 - it is frozen
+        handle_event: Callable[[ClientEvent], object] = lambda _: None,
+    ) -> None:
         self._connection = ClientConnection(config, now=trio.current_time())
-        self._driver = Driver(self._connection, stream, self._handle)
-        self._ending = Ending()
-        self._driving = trio.Lock()
-        self._ready = False
+        self._driver = Driver(self._connection, stream, self._note)
+        self._handle_event = handle_event
+        self._outcome = Outcome()
+        self.first_byte_at: float | None = None
+        """When the server was first heard, on Trio's clock; `wait_welcomed` finds it out."""
+        self._is_welcomed = self._is_prompted = False
+        self._is_driven = False
+        self._waiting = trio.lowlevel.ParkingLot()  # tasks, while another one drives
         self._asked = 0
         self._greeted = 0
 
+    async def __aenter__(self) -> Self:
+        await self._wait_until(lambda: self._is_prompted)
+        return self
+
+    async def __aexit__(self, exc_type: type[BaseException] | None, *_: object) -> None:
+        if exc_type is None and self._outcome.reason is None:  # otherwise the caller knows
+            self.ask_exit()
+            await self.wait_ended(EndReason.EXIT, EndReason.SHUTDOWN)
+
     async def greet(self, name: str) -> str:
-        """Return the server's greeting of one name: `Hello <name>!`. Raises `ConversationFailed` if none comes."""
+        """Return the greeting of one name: `Hello <name>!`. Raises `ConversationFailed`."""
         return await anext(self.greet_all([name]))
 
     def greet_all(self, names: Iterable[str]) -> AsyncIterator[str]:
-        """Ask for many names at once, and return an iterator over their greetings, which come in order.
+        """Ask for many names at once, pipelined if possible; return an iterator over the greetings.
 
-        The names are pipelined if the server understands that. The iterator raises
-        `ConversationFailed` where a greeting does not come, after all those that came. Greetings
-        that nobody waits for are forgotten.
+        It raises `ConversationFailed` where a greeting does not come, after all those that came.
         """
         if isinstance(names, str):
-            msg = f"names must be several names, not one: {names!r}; greet takes one"
-            raise LocalProtocolError(msg)
-        names = list(names)
+            raise LocalProtocolError(f"names must be several names, not one: {names!r}")
+        names, first = list(names), self._asked + 1
         words = [_encoded(name) for name in names]
-        first = self._asked + 1
         if self._connection.state.is_open:
-            self._connection.send_names(words, self._driver.now())
-            self._asked += len(words)
-            self._driver.wake()  # if another task waits there
-        return _Greetings(names, first, self._wait_for)
+            self.ask(words)
+        return _Greetings(self, names, first)
 
-    async def _open(self) -> None:
-        await self._wait_until(lambda: self._ready)
+    def ask(self, names: Iterable[bytes]) -> None:
+        """Ask for names, all or none; `handle_event` is called with their greetings.
 
-    async def _leave(self) -> None:
-        if self._ending.reason is None:  # otherwise the caller knows already
-            self._connection.send_exit(self._driver.now())
-            self._driver.wake()
-            async with self._driving:
-                await self._driver.run()
-            if not self._ending.well:
-                raise self._ending.failure()
+        Raises `LocalProtocolError` if one is no name, or if it is too late to ask.
+        """
+        words = names if isinstance(names, (bytes, str)) else list(names)
+        self._connection.send_names(words, self._driver.now())
+        self._asked += len(words)
+        self._driver.wake()  # if a task drives
 
-    async def _wait_for(self, number: int) -> None:
-        """Wait until so many names were greeted, since the beginning."""
+    def ask_exit(self) -> None:
+        """Ask for the end of the conversation, after the names that were asked before."""
+        self._connection.send_exit(self._driver.now())
+        self._driver.wake()
+
+    async def wait_welcomed(self) -> None:
+        """Wait until the server has said its welcome. Raises `ConversationFailed`."""
+        await self._wait_until(self._hear_welcome)
+
+    async def wait_greeted(self, number: int) -> None:
+        """Wait until so many names were greeted in all. Raises `ConversationFailed`."""
         await self._wait_until(lambda: self._greeted >= number)
 
+    async def wait_ended(self, *reasons: EndReason) -> None:
+        """Wait until it is over; raise `ConversationFailed` unless for one of these reasons."""
+        await self._wait_until(lambda: self._outcome.reason is not None)
+        if self._outcome.reason not in reasons:
+            raise self._outcome.failure()
+
+    def _hear_welcome(self) -> bool:
+        if self.first_byte_at is None and self._driver.received:
+            self.first_byte_at = trio.current_time()
+        return self._is_welcomed
+
     async def _wait_until(self, done: Callable[[], bool]) -> None:
+        """Wait until `done()`. Drive the conversation meanwhile, unless another task does that."""
         if done():
             await trio.lowlevel.checkpoint()
-            return
-        async with self._driving:
-            await self._driver.run(done)
-        if not done():
-            raise self._ending.failure()
+        while not done():
+            if self._connection.finished:  # though `handle_event` may have raised before that
+                raise self._outcome.failure()
+            if self._is_driven:
+                await self._waiting.park()
+                continue
+            self._is_driven = True
+            try:
+                await self._driver.run(done)
+            finally:
+                self._is_driven = False
+                self._waiting.unpark_all()  # one of them goes on driving
 
-    def _handle(self, event: ClientEvent) -> None:
-        self._ending.note(event, self._driver.failure)
-        match event:
-            case NameRequested():
-                self._ready = True
-            case Greeted():
-                self._greeted += 1
+    def _note(self, event: ClientEvent) -> None:
+        self._outcome.note(event, self._driver.failure)
+        self._is_welcomed = self._is_welcomed or isinstance(event, Welcomed)
+        self._is_prompted = self._is_prompted or isinstance(event, NameRequested)
+        self._greeted += isinstance(event, Greeted)
+        self._waiting.unpark_all()
+        self._handle_event(event)
 
 
 class _Greetings:
-    """The greetings of names, the first of which has this number among all that its greeter asked for."""
+    """An iterator over greetings; an async generator that is left early would make Trio warn."""
 
-    def __init__(
-        self, names: Sequence[str], first: int, wait_for: Callable[[int], Awaitable[None]]
-    ) -> None:
+    def __init__(self, greeter: Greeter, names: Sequence[str], first: int) -> None:
+        self._greeter = greeter
         self._names = names
         self._first = first
-        self._wait_for = wait_for
         self._returned = 0
 
-    def __aiter__(self) -> "_Greetings":
+    def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> str:
         if self._returned == len(self._names):
             raise StopAsyncIteration
-        await self._wait_for(self._first + self._returned)
+        await self._greeter.wait_greeted(self._first + self._returned)
         self._returned += 1
         return f"Hello {self._names[self._returned - 1]}!"
 
 
 def _encoded(name: str) -> bytes:
     if name == "exit":
-        msg = "exit is not a name: it ends the conversation, as leaving the block does"
-        raise LocalProtocolError(msg)
+        raise LocalProtocolError("exit is not a name: leaving the block says it")
     try:
         return name.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError as exc:
-        msg = f"a name must be text that UTF-8 can say, not {name!r}"
-        raise LocalProtocolError(msg) from exc
+        raise LocalProtocolError(f"a name must be text that has UTF-8, not {name!r}") from exc

@@ -1,6 +1,5 @@
-"""How conversations end, for a client's caller: exit statuses, messages, and the library's exception."""
+"""How a client's conversation ended, and the exception that says so."""
 
-import enum
 from collections.abc import Sequence
 
 import attrs
@@ -8,16 +7,6 @@ import attrs
 from greeter_core import ClientEvent, ConversationEnded, EndReason, ProtocolViolated, SorryReceived
 
 from ._net.text import printable
-
-
-class ExitStatus(enum.IntEnum):
-    """What the process tells its caller."""
-
-    DONE = 0
-    FAILED = 1  # cannot connect or listen, connection lost, protocol violation, refused, bad input
-    USAGE = 2
-    TIMED_OUT = 3
-    INTERRUPTED = 130  # Ctrl-C: 128 + SIGINT
 
 
 class ConversationFailed(Exception):
@@ -35,7 +24,6 @@ class ConversationFailed(Exception):
 
 
 _MESSAGES = {
-    EndReason.EXIT: "the conversation is over",
     EndReason.SHUTDOWN: "the server said goodbye before it was asked to",
     EndReason.EOF: "the server closed the connection without saying goodbye",
     EndReason.CONNECTION_LOST: "the connection to the server was lost",
@@ -44,47 +32,32 @@ _MESSAGES = {
 
 
 @attrs.define
-class Ending:
-    """Gathers, from a client's events, how the conversation ended."""
+class Outcome:
+    """How a conversation ended, gathered from a client's events."""
 
     reason: EndReason | None = None
     """None while it goes on."""
-    unanswered: Sequence[bytes] = ()
-    message: str = ""
-    """What happened, for a person."""
+    _message: str = ""
+    _unanswered: Sequence[bytes] = ()
+    _cause: Exception | None = None
 
-    def note(self, event: ClientEvent, failure: str = "") -> None:
-        """Take note of an event; `failure` is what broke the connection, if anything did."""
+    def note(self, event: ClientEvent, failure: Exception | None) -> None:
+        """Keep what an event says; `failure` is what broke the connection, if anything did."""
         match event:
             case SorryReceived(message):
-                self.message = f"the server refused: {printable(message)}"
+                self._message = f"the server refused: {printable(message)}"
             case ProtocolViolated(expected, received):
                 said = f'it said "{printable(received)}" and not "{printable(expected.rstrip())}"'
-                self.message = f"the server is no greeter: {said}"
+                self._message = f"the server is no greeter: {said}"
             case ConversationEnded(reason, unanswered):
-                self.reason = reason
-                self.unanswered = unanswered
-                self.message = self.message or _MESSAGES[reason] + (
-                    f" ({failure})" if failure else ""
-                )
-
-    @property
-    def well(self) -> bool:
-        """Whether it ended with GOODBYE, if perhaps by the server's wish and with names unanswered."""
-        return self.reason in (EndReason.EXIT, EndReason.SHUTDOWN)
-
-    @property
-    def status(self) -> ExitStatus:
-        """The exit status of a client that had asked for all it wanted."""
-        match self.reason:
-            case EndReason.EXIT:
-                return ExitStatus.DONE
-            case EndReason.TIMED_OUT:
-                return ExitStatus.TIMED_OUT
-            case _:
-                return ExitStatus.FAILED
+                self.reason, self._unanswered, self._cause = reason, unanswered, failure
+                why = f" ({failure})" if failure else ""
+                self._message = self._message or _MESSAGES.get(reason, "") + why
 
     def failure(self) -> ConversationFailed:
-        """Return the exception for a caller who did not get what it wanted."""
-        names = tuple(name.decode("utf-8", "surrogateescape") for name in self.unanswered)
-        return ConversationFailed(self.message, self.reason or EndReason.CONNECTION_LOST, names)
+        """Return the exception for a caller that did not get what it wanted."""
+        names = tuple(name.decode("utf-8", "surrogateescape") for name in self._unanswered)
+        reason = self.reason or EndReason.CONNECTION_LOST
+        failed = ConversationFailed(self._message or "the conversation is over", reason, names)
+        failed.__cause__ = self._cause
+        return failed

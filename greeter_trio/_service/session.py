@@ -1,9 +1,8 @@
-"""One client of the server, from accept to close, and what the log says of it."""
+"""One client of the server, from accept to close."""
 
 import logging
 import socket
 from collections.abc import Callable
-from typing import Any
 
 import trio
 
@@ -15,78 +14,78 @@ from greeter_core import (
     ServerConnection,
     ServerEvent,
 )
-from greeter_trio._drive import BROKEN, Driver
-from greeter_trio._net.patience import is_late
-from greeter_trio._net.proxy import ProxyError, receive_header
+from greeter_trio._drive import Driver
+from greeter_trio._net.proxy import Address, ProxyError
 from greeter_trio._net.readiness import Readiness
-from greeter_trio._net.text import address, counted, printable
-from greeter_trio._net.tls import HandshakeFailed, TLSStream
+from greeter_trio._net.socket_transport import SocketTransport, set_options
+from greeter_trio._net.stream_transport import StreamTransport
+from greeter_trio._net.text import format_address, printable
+from greeter_trio._net.tls_stream import HandshakeFailed
 from greeter_trio._net.tls_words import explain
-from greeter_trio._net.transport import SocketTransport, StreamTransport, Transport, set_options
+from greeter_trio._net.transport import BROKEN, Transport
 
-from .limits import Terms
-from .log import logger
+from .counters import CloseReason
+from .handshake import Handshake
+from .log import SessionLog, logger
+from .settings import Settings
 
-HURRY = 2.0  # seconds that a handshake has left when the server shuts down
-
-_WHY = {
-    EndReason.EXIT: "the client said exit",
-    EndReason.SHUTDOWN: "the server is shutting down",
-    EndReason.EOF: "the client ended it",
-    EndReason.LIFETIME: "its time was over",
+_CLOSED = {
+    EndReason.EXIT: (CloseReason.EXIT, "the client said exit"),
+    EndReason.SHUTDOWN: (CloseReason.SHUTDOWN, "the server is shutting down"),
+    EndReason.EOF: (CloseReason.EOF, "the client ended it"),
+    EndReason.LIFETIME: (CloseReason.LIFETIME, "it reached its maximum lifetime"),
+    EndReason.REFUSED: (CloseReason.REFUSED, ""),  # what the server said tells why
 }
 
 
-class Conversation:
-    """One client: a PROXY header and a TLS handshake, if the terms want them, and then the conversation."""
+class Session:
+    """One client: a PROXY header and TLS, if the settings want them, and then the conversation."""
 
     __slots__ = (
         "_connection",
         "_driver",
-        "_forget",
+        "_ending",
         "_handshake",
-        "_peer",
+        "_log",
+        "_on_closed",
         "_readiness",
-        "_shutting_down",
+        "_settings",
         "_since",
         "_sock",
-        "_terms",
         "_why",
-        "full",
         "names",
-        "number",
         "reason",
+        "served",
     )
 
-    def __init__(  # noqa: PLR0913, PLR0917 - there is one caller
+    def __init__(  # noqa: PLR0913 - there is one caller
         self,
-        number: int,
         sock: socket.socket,
-        peer: object,
-        terms: Terms,
-        readiness: Readiness,
-        forget: Callable[["Conversation"], None],
+        log: SessionLog,
+        settings: Settings,
         *,
-        full: bool,
+        served: bool,
+        ending: trio.Event,
+        readiness: Readiness,
+        on_closed: Callable[["Session"], None],
     ) -> None:
-        self.number = number
-        self.full = full
-        """Whether there is no place for this client, who is only told so."""
-        self.names = 0
+        self.served = served
+        """Whether there was a place for this client; otherwise it only gets a refusal."""
+        self.names: int = 0
         """How many names were greeted."""
-        self.reason = "cut"
-        """Why it ended, in a word. If nothing ended it, it was cut off."""
+        self.reason: CloseReason = CloseReason.CUT
+        """Why it ended; as long as nothing has ended it, it would be cut off."""
         self._why = "it was cut off"
         self._sock = sock
-        self._peer = peer  # its address; text only if somebody wants to read it
-        self._terms = terms
+        self._log = log
+        self._settings = settings
+        self._ending = ending  # set when the server shuts down
         self._readiness = readiness
-        self._forget = forget
+        self._on_closed = on_closed
         self._since = trio.current_time()
-        self._handshake: trio.CancelScope | None = None
+        self._handshake: Handshake | None = None
         self._connection: ServerConnection | None = None
         self._driver: Driver | None = None
-        self._shutting_down = False
 
     @property
     def received(self) -> int:
@@ -99,108 +98,83 @@ class Conversation:
         return self._driver.sent if self._driver else 0
 
     async def run(self) -> None:
-        """Have the conversation. Whatever happens, the connection is closed in the end; what fails is logged."""
+        """Serve the client. The connection is closed in any case, and failures are logged."""
         transport: Transport | None = None
         try:
             self._sock.settimeout(0)
-            if self._terms.proxy_protocol or self._terms.ssl_context:
-                transport = await self._shake_hands()
-            else:
-                self._log_open()
-                set_options(self._sock)
-                transport = self._socket_transport()
+            transport = await self._open()
             if transport:
-                await self._start(transport).run()
-        except Exception:
-            self._end("bug", "the server has a bug")
-            logger.exception(
-                "The conversation with %s failed", address(self._peer), extra=self._extra("failed")
-            )
+                await self._make_driver(transport).run()
+        except Exception:  # noqa: BLE001 - a bug costs this client's connection, and no other's
+            self._end(CloseReason.BUG, "the server has a bug")
+            self._log.failed()
         finally:
             if transport:
                 transport.close()
             self._sock.close()
-            if (
-                self._connection and self.reason == "cut"
-            ):  # if it was closing, it keeps the reason that it had (S8.4)
+            if self._connection and self.reason is CloseReason.CUT:
+                # If it was closing, it keeps the reason that it had (S8.4).
                 self._connection.connection_lost()
                 for event in self._connection.events():
                     self._handle(event)
-            self._forget(self)
-            self._log_closed()
+            self._on_closed(self)
+            self._log.closed(
+                self.reason,
+                self._why,
+                names=self.names,
+                seconds=trio.current_time() - self._since,
+                received=self.received,
+                sent=self.sent,
+            )
 
     def shut_down(self) -> None:
-        """End it in good order, when what has come from the client already is answered."""
-        self._shutting_down = True
-        self._hurry()
+        """End the conversation in good order, after answering what has arrived already."""
+        if self._handshake:
+            self._handshake.cap()
         if self._driver:
             self._driver.shut_down()
+
+    async def _open(self) -> Transport | None:
+        """Return what the conversation goes over, when all that comes before it went well."""
+        if not (self._settings.proxy_protocol or self._settings.ssl_context):
+            self._log.opened()
+            set_options(self._sock)
+            return self._socket_transport()
+        handshake = Handshake(self._sock, self._settings, self._ending, self._header_taken)
+        self._handshake = handshake
+        try:
+            tls = await handshake.run()  # over a SocketStream, which sets the socket's options
+            if tls:
+                self._log.secured(tls.version)
+                return StreamTransport(tls)
+            return self._socket_transport()
+        except (ProxyError, HandshakeFailed, trio.TooSlowError) as exc:
+            self._end(CloseReason.HANDSHAKE, str(exc))
+        except BROKEN as exc:
+            self._end(CloseReason.HANDSHAKE, f"the connection was lost ({explain(exc)})")
+        finally:
+            self._handshake = None
+        if not handshake.header_is_taken:
+            self._log.opened()
+        return None
+
+    def _header_taken(self, source: Address | None) -> None:
+        if source:
+            through = format_address(self._log.peer)
+            self._log.peer = f"{format_address(source)} through {through}"
+        self._log.opened()
 
     def _socket_transport(self) -> Transport:
         return SocketTransport(self._sock, self._readiness.watch(self._sock))
 
-    async def _shake_hands(self) -> Transport | None:
-        """Take the PROXY header and do the TLS handshake; return what the conversation goes over, if that went well."""
-        stream = trio.SocketStream(trio.socket.from_stdlib_socket(self._sock))
-        context = self._terms.ssl_context
-        tls = TLSStream(stream, context, server_side=True) if context else None
-        header = bytearray()
-        patience = self._terms.limits.handshake_timeout
-        awaited = "PROXY header"
-        try:
-            while True:
-                with trio.move_on_after(patience) as self._handshake:
-                    if self._shutting_down:
-                        self._hurry()
-                    if awaited == "PROXY header":
-                        await self._take_header(stream, header)
-                        awaited = "TLS handshake"
-                    return await self._secure(tls)
-                if not is_late(self._handshake):
-                    break
-        except (ProxyError, HandshakeFailed) as exc:
-            self._end("handshake", str(exc))
-        except BROKEN as exc:
-            self._end("handshake", f"the connection was lost ({explain(exc)})")
-        else:
-            hurry = self._shutting_down
-            self._end(
-                "handshake",
-                f"no {awaited} " + ("before the end" if hurry else f"within {patience:g} s"),
-            )
-        if awaited == "PROXY header":
-            self._log_open()
-        return None
-
-    def _hurry(self) -> None:
-        """Have the handshake end soon: a server that shuts down waits for nobody who may never begin."""
-        scope = self._handshake
-        if scope:
-            scope.deadline = min(scope.deadline, trio.current_time() + HURRY)
-
-    async def _take_header(self, stream: trio.SocketStream, header: bytearray) -> None:
-        if self._terms.proxy_protocol:
-            source = await receive_header(stream, header)
-            if source:
-                self._peer = f"{address(source)} through {address(self._peer)}"
-        self._log_open()
-
-    async def _secure(self, tls: TLSStream | None) -> Transport:
-        if tls is None:
-            return self._socket_transport()
-        await tls.do_handshake()
-        logger.debug("#%d speaks %s", self.number, tls.version)
-        return StreamTransport(tls)
-
-    def _start(self, transport: Transport) -> Driver:
-        self._connection = ServerConnection(
-            self._terms.config, now=trio.current_time(), full=self.full
-        )
-        handle = self._handle_and_log if logger.isEnabledFor(logging.DEBUG) else self._handle
-        self._driver = Driver(
-            self._connection, transport, handle, send_timeout=self._terms.limits.send_timeout
-        )
-        if self._shutting_down:
+    def _make_driver(self, transport: Transport) -> Driver:
+        config, limits = self._settings.config, self._settings.limits
+        full = not self.served
+        self._connection = ServerConnection(config, now=trio.current_time(), full=full)
+        debug = logger.isEnabledFor(logging.DEBUG)
+        handle = self._handle_and_log if debug else self._handle
+        self._driver = Driver(self._connection, transport, handle, send_timeout=limits.send_timeout)
+        if self._ending.is_set():
             self._driver.shut_down()
         return self._driver
 
@@ -210,61 +184,17 @@ class Conversation:
                 self.names += len(names)
             case Refused(message=message):
                 self._why = f'the server said "{printable(message)}"'
-            case ConversationEnded(EndReason.CONNECTION_LOST as reason):
-                if self._driver and self._driver.failure:  # otherwise it was cut off
-                    self._end(
-                        reason.name.lower(), f"the connection was lost ({self._driver.failure})"
-                    )
+            case ConversationEnded(EndReason.CONNECTION_LOST):
+                failure = self._driver.failure if self._driver else None
+                if failure:  # otherwise it was cut off
+                    self._end(CloseReason.CONNECTION_LOST, f"the connection was lost ({failure})")
             case ConversationEnded(reason):
-                self._end(reason.name.lower(), _WHY.get(reason, self._why))
+                closed, why = _CLOSED[reason]
+                self._end(closed, why or self._why)
 
     def _handle_and_log(self, event: ServerEvent) -> None:
-        logger.debug("#%d %s", self.number, event)
+        self._log.happened(event)
         self._handle(event)
 
-    def _end(self, reason: str, why: str) -> None:
+    def _end(self, reason: CloseReason, why: str) -> None:
         self.reason, self._why = reason, why
-
-    # The log
-
-    def _log_open(self) -> None:
-        if logger.isEnabledFor(logging.INFO):
-            logger.info(
-                "Accept new connection from %s (#%d)",
-                address(self._peer),
-                self.number,
-                extra=self._extra("open"),
-            )
-
-    def _log_closed(self) -> None:
-        if not logger.isEnabledFor(logging.INFO):
-            return
-        seconds = trio.current_time() - self._since
-        logger.info(
-            "Connection from %s is closed: %s; %s in %.1f s, %d bytes in, %d out (#%d)",
-            address(self._peer),
-            self._why,
-            counted(self.names, "name"),
-            seconds,
-            self.received,
-            self.sent,
-            self.number,
-            extra=self._extra(
-                "closed",
-                reason=self.reason,
-                names=self.names,
-                received_bytes=self.received,
-                sent_bytes=self.sent,
-                seconds=round(seconds, 3),
-            ),
-        )
-
-    def _extra(self, event: str, **facts: Any) -> dict[str, Any]:  # noqa: ANN401 - whatever JSON can say
-        return {
-            "facts": {
-                "event": event,
-                "connection": self.number,
-                "peer": address(self._peer),
-                **facts,
-            }
-        }

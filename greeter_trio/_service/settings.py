@@ -1,0 +1,21 @@
+"""How a server treats its connections."""
+
+import ssl
+
+import attrs
+
+from greeter_core import ServerConfig
+
+from .limits import Limits
+
+
+@attrs.frozen(kw_only=True)
+class Settings:
+    """What a server was asked for; a session keeps those that held when it was accepted."""
+
+    config: ServerConfig = attrs.field(factory=ServerConfig)
+    limits: Limits = attrs.field(factory=Limits)
+    ssl_context: ssl.SSLContext | None = None
+    """For TLS."""
+    proxy_protocol: bool = False
+    """Whether every connection must begin with a PROXY header."""
