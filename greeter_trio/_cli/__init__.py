@@ -1,24 +1,20 @@
-"""The command line: `python -m greeter_trio serve` and `client`."""
+"""The command line: `greeter serve` and `greeter client`."""
 
-import sys
 from collections.abc import Sequence
 
-from greeter_trio._net.text import settle_output
-
-from . import options
-from .client import call
-from .serve import serve
-
-_COMMANDS = {"serve": serve, "client": call}
+from .client import run_client
+from .options import ServeOptions, parse
+from .output import flush_output, prepare_output
+from .serve import run_server
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit status."""
-    for stream in (sys.stdout, sys.stderr):
-        if stream is not None:  # it is None where the descriptor is closed
-            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    prepare_output()
     try:
-        arguments = options.parse(argv)
-        return int(_COMMANDS[arguments.command](arguments))
+        options = parse(argv)
+        if isinstance(options, ServeOptions):
+            return run_server(options)
+        return run_client(options)
     finally:
-        settle_output()
+        flush_output()

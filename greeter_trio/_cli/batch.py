@@ -1,9 +1,9 @@
-"""The client as a tool: names in, greetings out, one line each, and nothing else on standard output.
+"""The client as a tool: names in, greetings out, one line each, and nothing else on stdout.
 
-Three tasks: one reads and asks, one is the driver, one prints. The names come in batches, and a
-batch is asked only when the greetings of the one before it are printed; that bounds memory, however
-slow the reader of the output is. Standard input and output are read and written in threads, so that
-a blocked pipe does not stop the conversation.
+Three tasks: one reads and asks, one waits for the end of the conversation and so drives it, one
+prints. The names come in batches, and a batch is asked only when the greetings of the one before it
+are printed; that bounds memory, however slow the reader of the output is. Standard input and output
+are read and written in threads, so that a blocked pipe does not stop the conversation.
 
 When the conversation ends, asking is cancelled, and what was greeted is still printed. When
 printing fails, everything is cancelled.
@@ -23,35 +23,32 @@ import attrs
 import trio
 
 from greeter_core import ClientEvent, EndReason, Greeted, LocalProtocolError
-from greeter_trio._failures import ExitStatus
-from greeter_trio._net.connecting import Call, Facts, NoConversation, milliseconds_since
-from greeter_trio._net.text import complain, printable
+from greeter_trio import ConversationFailed, Greeter
+from greeter_trio._net.text import printable
 
 from . import stdio
+from .names import problem_with
+from .opening import Measurements, NoConversation, milliseconds_since
+from .options import ClientOptions
+from .output import print_error
+from .status import ExitStatus, status_of
 
 _CHUNK = 65536  # bytes to read at once
 _LINE = 2048  # bytes to keep of a line that has not ended: more than a name may have
 
 
-async def converse(call: Call, names: Sequence[bytes], *, as_json: bool) -> ExitStatus:
-    """Have these names greeted, or those on standard input if there are none; print the greetings, and say exit."""
-    return await _Tool(call, as_json=as_json).run(names)
-
-
-async def report(failure: NoConversation, names: Sequence[bytes], *, as_json: bool) -> None:
-    """Tell what became of these names, which nobody was there to greet."""
-    asked = [_Asked(name, error=str(failure)) for name in names if name != b"exit"]
-    if failure.facts.connect_ms is not None:  # otherwise there was not even a server to ask
+async def report(failure: NoConversation, options: ClientOptions) -> None:
+    """Print what happened to these names, which no server was there to greet."""
+    asked = [_Asked(name, error=str(failure)) for name in options.names if name != b"exit"]
+    if failure.measurements.connect_ms is not None:  # there was a server that could be asked
         for each in asked:
-            complain(f"not greeted: {each.shown}")
-    if as_json:
-        lines = [
-            _object(each, failure.facts) for each in asked or [_Asked(None, error=str(failure))]
-        ]
+            print_error(f"not greeted: {each.shown}")
+    if options.json:
+        objects = asked or [_Asked(None, error=str(failure))]
         try:
-            await _print_lines(lines)
+            await _print_lines(_object(each, failure.measurements) for each in objects)
         except OSError as exc:
-            complain(_cannot_write(exc))
+            print_error(_cannot_write(exc))
 
 
 @attrs.define
@@ -73,69 +70,70 @@ class _Asked:
         return self.greeting_ms is not None or self.error != ""
 
 
-class _Tool:
-    def __init__(self, call: Call, *, as_json: bool) -> None:
-        self._connection = call.connection
-        self._driver = call.driver
-        self._ending = call.ending
-        self._facts = call.facts
-        self._as_json = as_json
+class Batch:
+    """The names of the command line, or else of standard input."""
+
+    def __init__(self, options: ClientOptions) -> None:
+        self._as_json = options.json
+        self._names = options.names
+        self._measurements = Measurements()
         self._status = ExitStatus.DONE
         self._failure = ""  # the last one
         self._asking = trio.CancelScope()
         self._asked: deque[_Asked] = deque()  # in order; the first one is not settled
         self._printer, self._to_print = trio.open_memory_channel[_Asked](math.inf)
         self._lines = 0
-        self._names = 0  # that were asked, ever
+        self._count = 0  # of names that were asked, ever
         self._unprinted = 0  # of these, those whose line is not printed
         self._all_printed = trio.Event()
-        call.listen(self._handle)
 
-    async def run(self, names: Sequence[bytes]) -> ExitStatus:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._print, nursery.cancel_scope)
-            async with trio.open_nursery() as talking:
-                talking.start_soon(self._drive)
-                talking.start_soon(self._ask, names)
-            if self._ending.reason is not EndReason.EXIT:
-                self._report_ending(from_input=not names)
-            if self._failure and not self._names:
-                self._printer.send_nowait(_Asked(None, error=self._failure))
-            self._printer.close()
-        return self._status
-
-    async def _drive(self) -> None:
-        await self._driver.run()
-        self._asking.cancel()
-
-    def _handle(self, event: ClientEvent) -> None:
+    def handle_event(self, event: ClientEvent) -> None:
+        """Settle the name that was greeted."""
         if isinstance(event, Greeted):
             self._asked[0].greeting_ms = milliseconds_since(self._asked[0].asked_at)
             self._settle()
 
-    def _report_ending(self, *, from_input: bool) -> None:
-        message = self._ending.message
-        self._fail(message, self._ending.status)
+    async def run(self, greeter: Greeter, measurements: Measurements) -> ExitStatus:
+        """Have the names greeted, print the greetings, and say exit."""
+        self._measurements = measurements
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._print, nursery.cancel_scope)
+            async with trio.open_nursery() as talking:
+                talking.start_soon(self._ask, greeter)
+                failure = None
+                try:
+                    await greeter.wait_ended(EndReason.EXIT)
+                except ConversationFailed as exc:
+                    failure = exc
+                self._asking.cancel()
+            if failure:  # nothing more is asked now
+                self._report_end(failure)
+            if self._failure and not self._count:
+                self._printer.send_nowait(_Asked(None, error=self._failure))
+            self._printer.close()
+        return self._status
+
+    def _report_end(self, failure: ConversationFailed) -> None:
+        self._fail(str(failure), status_of(failure.reason))
         rest = [asked for asked in self._asked if not asked.is_settled]
         for asked in rest:
-            complain(f"not greeted: {asked.shown}")
-            asked.error = message
-        if rest and from_input:
-            complain("what came after that on standard input, if anything, was not asked")
+            print_error(f"not greeted: {asked.shown}")
+            asked.error = str(failure)
+        if rest and not self._names:
+            print_error("what came after that on standard input, if anything, was not asked")
         self._settle()
 
     # Asking
 
-    async def _ask(self, names: Sequence[bytes]) -> None:
+    async def _ask(self, greeter: Greeter) -> None:
         with self._asking:
-            if names:
-                await self._ask_batch(names)
+            if self._names:
+                await self._ask_batch(greeter, self._names)
             else:
-                await self._ask_standard_input()
-        self._connection.send_exit(self._driver.now())
-        self._driver.wake()
+                await self._ask_standard_input(greeter)
+            greeter.ask_exit()
 
-    async def _ask_standard_input(self) -> None:
+    async def _ask_standard_input(self, greeter: Greeter) -> None:
         """Ask for the lines of standard input, as many at a time as one read returns."""
         rest = b""
         try:
@@ -144,40 +142,48 @@ class _Tool:
             ):
                 *lines, rest = (rest + chunk).split(b"\n")
                 rest = rest[:_LINE]
-                if not await self._ask_batch([line.removesuffix(b"\r") for line in lines]):
+                if not await self._ask_batch(greeter, [line.removesuffix(b"\r") for line in lines]):
                     return
         except OSError as exc:
             self._fail(f"cannot read standard input: {exc.strerror}")
-        await self._ask_batch([rest.removesuffix(b"\r")])
+        await self._ask_batch(greeter, [rest.removesuffix(b"\r")])
 
-    async def _ask_batch(self, lines: Sequence[bytes]) -> bool:
-        """Ask for the names in these lines, and wait until they are printed; return False if one line says exit."""
-        more = True
-        for line in lines:
-            self._lines += 1
-            if line == b"exit":
-                more = False
-                break
-            if line:
-                self._ask_one(line)
+    async def _ask_batch(self, greeter: Greeter, lines: Sequence[bytes]) -> bool:
+        """Ask for the names in these lines, and wait until they are printed.
+
+        Return False if one line says exit, which ends the input.
+        """
+        more = b"exit" not in lines
+        lines = lines if more else lines[: lines.index(b"exit")]
+        names = [line for line in lines if line]
+        try:
+            greeter.ask(names)
+        except LocalProtocolError:  # a line is no name, or the conversation is over
+            for number, line in enumerate(lines, self._lines + 1):
+                if line:
+                    self._ask_one(greeter, line, number)
+        else:
+            now = trio.current_time()
+            self._asked.extend([_Asked(name, now) for name in names])
+        self._lines += len(lines)
+        self._count += len(names)
+        self._unprinted += len(names)
         self._settle()
-        self._driver.wake()
         if self._unprinted:
             self._all_printed = trio.Event()
             await self._all_printed.wait()
         return more
 
-    def _ask_one(self, line: bytes) -> None:
+    def _ask_one(self, greeter: Greeter, line: bytes, number: int) -> None:
         asked = _Asked(line, trio.current_time())
-        try:
-            self._connection.send_name(line, self._driver.now())
-        except LocalProtocolError as exc:
-            if self._connection.state.is_open:  # otherwise nothing is wrong with this line
-                asked.error = f"line {self._lines} is left out: {exc}"
-                self._fail(asked.error)
+        problem = problem_with(line)
+        if problem:
+            asked.error = f"line {number} is left out: {problem}"
+            self._fail(asked.error)
+        else:
+            with suppress(LocalProtocolError):  # the conversation is over, which is reported then
+                greeter.ask([line])
         self._asked.append(asked)
-        self._names += 1
-        self._unprinted += 1
 
     # Printing
 
@@ -203,21 +209,21 @@ class _Tool:
 
     def _line(self, asked: _Asked) -> str:
         if self._as_json:
-            return _object(asked, self._facts)
+            return _object(asked, self._measurements)
         return "" if asked.error else f"Hello {asked.shown}!\n"
 
     def _fail(self, message: str, status: ExitStatus = ExitStatus.FAILED) -> None:
-        complain(message)
+        print_error(message)
         self._failure = message
         self._status = status
 
 
-def _object(asked: _Asked, facts: Facts) -> str:
+def _object(asked: _Asked, measurements: Measurements) -> str:
     name = None if asked.name is None else asked.name.decode("utf-8", "replace")
     fields = {
         "name": name,
         "greeting": None if asked.error else f"Hello {name}!",
-        **attrs.asdict(facts),
+        **attrs.asdict(measurements),
         "greeting_ms": asked.greeting_ms,
     }
     if asked.error:

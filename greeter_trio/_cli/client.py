@@ -1,42 +1,32 @@
-"""The command `client`: call a server, as a person or as a tool."""
+"""The command `client`: a conversation with a server, for a person or for a program."""
 
-import argparse
 import signal
 import sys
-from collections.abc import Awaitable, Callable
-from functools import partial
+from collections.abc import Sequence
 
 import trio
 
-from greeter_core import ClientConfig, Framing
-from greeter_trio._failures import ExitStatus
-from greeter_trio._net.connecting import Call, Facts, NoConversation, Target, welcomed
-from greeter_trio._net.proxy import encode_v1, encode_v2
-from greeter_trio._net.text import complain
-from greeter_trio._net.tls import TLSError, client_context
-
-from . import batch, terminal
+from .batch import Batch, report
+from .opening import NoConversation, open_conversation
+from .options import ClientOptions
+from .output import print_error
 from .signals import at_first_signal, available
+from .status import ExitStatus
+from .terminal import Terminal
 
 # At these the terminal is put in order first.
 _SIGNALS = available("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGBREAK")
-_ENCODERS = {None: None, "v1": encode_v1, "v2": encode_v2}
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 1.0  # seconds between attempts
 
 
-def call(arguments: argparse.Namespace) -> int:
+def run_client(options: ClientOptions) -> int:
     """Have a conversation with a server, and return the exit status."""
-    if sys.stdin is None and not arguments.names:
-        arguments.error(
-            "standard input is closed: give NAMEs as arguments, or names on standard input"
-        )
     if sys.stdout is None:
-        complain("standard output is closed: there is nowhere to print greetings to")
+        print_error("standard output is closed: there is nowhere to print greetings to")
         return ExitStatus.FAILED
-    return trio.run(_converse_until_signal, arguments)
+    return trio.run(_converse_until_signal, options, _SIGNALS)
 
 
-async def _converse_until_signal(arguments: argparse.Namespace) -> int:
+async def _converse_until_signal(options: ClientOptions, signals: Sequence[signal.Signals]) -> int:
     status = 0
 
     def interrupt(number: int) -> None:
@@ -45,59 +35,21 @@ async def _converse_until_signal(arguments: argparse.Namespace) -> int:
         nursery.cancel_scope.cancel()
 
     async with trio.open_nursery() as nursery:
-        await nursery.start(at_first_signal, _SIGNALS, interrupt, signal.SIG_IGN)
-        status = await _converse(arguments)
+        await nursery.start(at_first_signal, signals, interrupt, signal.SIG_IGN)
+        status = await converse(options)
         nursery.cancel_scope.cancel()
     return status
 
 
-async def _converse(arguments: argparse.Namespace) -> ExitStatus:
-    names, as_json = arguments.names, arguments.json
-    config = ClientConfig(framing=Framing(arguments.framing), reply_timeout=arguments.timeout)
-    is_tool = names or as_json or not sys.stdin.isatty()
-    converse = (
-        partial(batch.converse, names=names, as_json=as_json) if is_tool else terminal.converse
-    )
+async def converse(options: ClientOptions) -> ExitStatus:
+    """Have the conversation, whatever signals come, and return the exit status."""
+    is_batch = bool(options.names) or options.json or not sys.stdin.isatty()
+    side = Batch(options) if is_batch else Terminal()
     try:
-        return await keep_calling(_target(arguments), config, arguments.retry_for, converse)
+        async with open_conversation(options, side.handle_event) as (greeter, measurements):
+            return await side.run(greeter, measurements)
     except NoConversation as exc:
-        complain(str(exc))
-        if is_tool:
-            await batch.report(exc, names, as_json=as_json)
+        print_error(str(exc))
+        if is_batch:
+            await report(exc, options)
         return exc.status
-
-
-async def keep_calling(
-    target: Target,
-    config: ClientConfig,
-    retry_for: float,
-    converse: Callable[[Call], Awaitable[ExitStatus]],
-) -> ExitStatus:
-    """Call a server until it answers, and converse with it.
-
-    The last attempt begins when `retry_for` seconds are over, if none is still going on then.
-    Raises `NoConversation`, that of the last attempt.
-    """
-    give_up_at = trio.current_time() + retry_for
-    attempt, pause = 0, _FIRST_PAUSE
-    while True:
-        attempt += 1
-        try:
-            async with welcomed(target, config) as answered:
-                return await converse(answered)
-        except NoConversation as exc:
-            exc.attempts = attempt
-            if exc.hopeless or trio.current_time() >= give_up_at:
-                raise
-            await trio.sleep_until(min(trio.current_time() + pause, give_up_at))
-        pause = min(2 * pause, _LONGEST_PAUSE)
-
-
-def _target(arguments: argparse.Namespace) -> Target:
-    context = None
-    if arguments.tls:
-        try:
-            context = client_context(arguments.ca, arguments.cert, arguments.key)
-        except TLSError as exc:
-            raise NoConversation(str(exc), ExitStatus.FAILED, Facts()) from exc
-    return Target(arguments.host, arguments.port, context, _ENCODERS[arguments.send_proxy])

@@ -1,25 +1,97 @@
-"""What can be said on the command line, and in the environment instead."""
+"""The options of the command line, and the environment behind them, as frozen objects."""
 
 import argparse
 import math
 import os
 import re
+import sys
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import NoReturn, TypeAlias
+
+import attrs
 
 from greeter_core import (
     ClientConfig,
-    ClientConnection,
     Framing,
-    LocalProtocolError,
     ServerConfig,
     __version__,
 )
-from greeter_trio._net.listeners import parse_endpoint
-from greeter_trio._service.limits import Limits, WhenFull
+from greeter_trio import Limits, WhenFull
+from greeter_trio._net.endpoints import Endpoint, Tcp, Unix, parse_endpoint, parse_port
+from greeter_trio._net.proxy import HeaderEncoder, encode_v1, encode_v2
+
+from .names import problem_with
 
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = "6000"
+
+_ENCODERS: dict[str, HeaderEncoder] = {"v1": encode_v1, "v2": encode_v2}
+
+
+@attrs.frozen(kw_only=True)
+class ServerTls:
+    """The files of a server that speaks TLS."""
+
+    cert: str
+    key: str | None
+    client_ca: str | None
+
+
+@attrs.frozen(kw_only=True)
+class ServeOptions:
+    """What `serve` was asked to do."""
+
+    endpoints: tuple[Endpoint, ...]
+    endpoints_are_default: bool
+    """Whether none was given, so that sockets from systemd take their place."""
+    reuse_port: bool
+    port_file: str | None
+    config: ServerConfig
+    limits: Limits
+    tls: ServerTls | None
+    proxy_protocol: bool
+    log_level: str
+    log_format: str
+
+
+@attrs.frozen(kw_only=True)
+class ClientTls:
+    """The files of a client that speaks TLS; without any, the system's CAs are trusted."""
+
+    ca: str | None
+    cert: str | None
+    key: str | None
+
+
+@attrs.frozen(kw_only=True)
+class ClientOptions:
+    """What `client` was asked to do."""
+
+    endpoint: Tcp | Unix
+    config: ClientConfig
+    retry_for: float
+    """Seconds."""
+    tls: ClientTls | None
+    encode_header: HeaderEncoder | None
+    """Makes the PROXY header to send first."""
+    json: bool
+    names: tuple[bytes, ...]
+    """`exit` may be the last one."""
+
+
+_Settings: TypeAlias = Callable[..., ServerConfig | ClientConfig | Limits]
+Options: TypeAlias = ServeOptions | ClientOptions
+
+
+def parse(argv: Sequence[str] | None = None) -> Options:
+    """Return what was asked, defaults filled in; exit with status 2 where it makes no sense."""
+    arguments = _parser().parse_args(argv)
+    make: Callable[[argparse.Namespace], Options] = arguments.make
+    return make(arguments)
+
+
+# The parser
 
 _ENVIRONMENT = """\
 environment:
@@ -44,11 +116,11 @@ exit status:
 
 {_ENVIRONMENT}
 examples:
-  python -m greeter_trio serve                  for this machine only
-  python -m greeter_trio serve --host 0.0.0.0   for all its networks
-  python -m greeter_trio serve --port 0         on a free port, which is logged
-  python -m greeter_trio serve --listen [::]:6000 --listen unix:greeter.sock
-  python -m greeter_trio serve --tls-cert cert.pem --tls-key key.pem
+  %(prog)s                  for this machine only
+  %(prog)s --host 0.0.0.0   for all its networks
+  %(prog)s --port 0         on a free port, which is logged
+  %(prog)s --listen [::]:6000 --listen unix:greeter.sock
+  %(prog)s --tls-cert cert.pem --tls-key key.pem
 """
 
 _CLIENT_DESCRIPTION = """\
@@ -67,55 +139,48 @@ exit status:
 
 {_ENVIRONMENT}
 examples:
-  python -m greeter_trio client                 a conversation on this terminal
-  python -m greeter_trio client Ada Grace       prints two greetings
-  python -m greeter_trio client < names.txt     one name a line
-  python -m greeter_trio client -- --x--        a name that begins with a dash
-  python -m greeter_trio client --retry-for 30 probe   waits for a server
-  python -m greeter_trio client --host greet.example --tls --json probe
-  python -m greeter_trio client --host unix:greeter.sock Ada
+  %(prog)s                 a conversation on this terminal
+  %(prog)s Ada Grace       prints two greetings
+  %(prog)s < names.txt     one name a line
+  %(prog)s -- --x--        a name that begins with a dash
+  %(prog)s --retry-for 30 probe   waits for a server
+  %(prog)s --host greet.example --tls --json probe
+  %(prog)s --host unix:greeter.sock Ada
 """
 
 
-def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """Return what was said, with what was left out filled in; exit with status 2 where it makes no sense."""
-    arguments = _parser().parse_args(argv)
-    check: Callable[[argparse.Namespace], None] = arguments.check
-    check(arguments)
-    return arguments
-
-
 def _parser() -> argparse.ArgumentParser:
+    is_script = not sys.argv[0].endswith("__main__.py")
     parser = argparse.ArgumentParser(
-        prog="python -m greeter_trio",
+        prog="greeter" if is_script else "python -m greeter_trio",
         description="A TCP greeting service: tell it names, and it greets them.",
-        epilog="`python -m greeter_trio COMMAND --help` shows the options of a command, with examples.",
+        epilog="`%(prog)s COMMAND --help` shows the options of a command, with examples.",
     )
     parser.add_argument("--version", action="version", version=f"greeter {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
-    add = partial(commands.add_parser, formatter_class=argparse.RawDescriptionHelpFormatter)
     _add_serve(
-        add(
+        commands.add_parser(
             "serve",
             help="run the server",
-            description="Greet whoever connects.",
+            description="Greet the clients that connect.",
             epilog=_SERVE_EPILOG,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
         )
     )
     _add_client(
-        add(
+        commands.add_parser(
             "client",
             help="talk to a server",
             description=_CLIENT_DESCRIPTION,
             epilog=_CLIENT_EPILOG,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
         )
     )
     return parser
 
 
 def _add_serve(parser: argparse.ArgumentParser) -> None:
-    parser.set_defaults(error=parser.error, check=_check_serve)
-    limits, config = Limits(), ServerConfig()
+    parser.set_defaults(make=partial(_serve_options, parser.error))
     where = parser.add_argument_group("where it listens")
     where.add_argument("--host", help=f"address to listen on (default: {DEFAULT_HOST})")
     where.add_argument(
@@ -126,7 +191,8 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
         action="append",
         type=_endpoint,
         metavar="WHERE",
-        help="HOST:PORT, [IPV6]:PORT, unix:PATH or fd:N, instead of --host and --port; can be repeated",
+        help="HOST:PORT, [IPV6]:PORT, unix:PATH or fd:N, instead of --host and --port; "
+        "can be repeated",
     )
     where.add_argument(
         "--reuse-port", action="store_true", help="share the port with other servers (SO_REUSEPORT)"
@@ -135,71 +201,64 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
         "--port-file", metavar="PATH", help="write the TCP port there, once it is open"
     )
 
-    whom = parser.add_argument_group("how it talks")
-    _add_framing(whom)
-    _add_seconds(
-        whom, "--idle-timeout", config.idle_timeout, "how long a client may go without a name"
+    how = parser.add_argument_group("how it talks")
+    _add_framing(how)
+    _add_number(
+        how, "--idle-timeout", ServerConfig, "how long a client may go without a greeted name"
     )
-    _add_seconds(whom, "--max-lifetime", config.max_lifetime, "how long a conversation may last")
-    whom.add_argument(
+    _add_number(how, "--max-lifetime", ServerConfig, "how long a conversation may last")
+    how.add_argument(
         "--tls-cert", metavar="FILE", help="speak TLS, with this certificate (PEM, with its chain)"
     )
-    whom.add_argument(
+    how.add_argument(
         "--tls-key", metavar="FILE", help="its private key, if that is not in the same file"
     )
-    whom.add_argument(
+    how.add_argument(
         "--tls-client-ca",
         metavar="FILE",
-        help="want a certificate of clients, signed by one of these",
+        help="demand a certificate of clients, signed by one of these CAs",
     )
-    whom.add_argument(
+    how.add_argument(
         "--proxy-protocol",
         choices=["off", "require"],
         default="off",
         help="require: each connection begins with a PROXY header, version 1 or 2 (default: off)",
     )
 
-    bounds = parser.add_argument_group("limits")
-    bounds.add_argument(
+    limits = parser.add_argument_group("limits")
+    _add_number(
+        limits,
         "--max-connections",
-        type=_count,
-        default=limits.max_connections,
-        metavar="N",
-        help="how many clients are served at the same time (default: %(default)d)",
+        Limits,
+        "how many clients are served at the same time",
     )
-    bounds.add_argument(
+    limits.add_argument(
         "--when-full",
         choices=[choice.value for choice in WhenFull],
-        default=limits.when_full.value,
-        help="further clients wait, or are told so and rejected (default: %(default)s)",
+        default=Limits().when_full.value,
+        help="further clients wait, or get a refusal (default: %(default)s)",
     )
-    _add_seconds(
-        bounds,
-        "--handshake-timeout",
-        limits.handshake_timeout,
-        "for a PROXY header and a TLS handshake",
+    _add_number(
+        limits, "--handshake-timeout", Limits, "for a PROXY header and a TLS handshake together"
     )
-    _add_seconds(
-        bounds,
+    _add_number(
+        limits,
         "--send-timeout",
-        limits.send_timeout,
-        "how long a client may take for 64 KiB of what it is sent",
+        Limits,
+        "how long a client may take to read the next 64 KiB sent to it",
     )
-    _add_seconds(
-        bounds,
-        "--drain-delay",
-        limits.drain_delay,
-        "how long to accept after a signal to shut down",
-        _delay,
+    _add_number(
+        limits, "--drain-delay", Limits, "how long to go on accepting after a signal to shut down"
     )
-    _add_seconds(bounds, "--grace", limits.grace, "how long conversations may then take to end")
+    _add_number(limits, "--grace", Limits, "how long conversations may then take to end")
 
     log = parser.add_argument_group("log, on standard error")
     log.add_argument(
         "--log-level",
         choices=["debug", "info", "warning", "error"],
         default="info",
-        help="what is worth a line; debug: every event of every conversation (default: info)",
+        help="the least level that is logged; debug: every event of every conversation "
+        "(default: info)",
     )
     log.add_argument(
         "--log-format",
@@ -210,19 +269,26 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_client(parser: argparse.ArgumentParser) -> None:
-    parser.set_defaults(error=parser.error, check=_check_client)
-    config = ClientConfig()
+    parser.set_defaults(make=partial(_client_options, parser.error))
     parser.add_argument(
         "--host",
         help=f"address of the server, or unix:PATH, which has no port (default: {DEFAULT_HOST})",
     )
     parser.add_argument("--port", help=f"TCP port of the server (default: {DEFAULT_PORT})")
     _add_framing(parser)
-    _add_seconds(
-        parser, "--timeout", config.reply_timeout, "how long connecting, and each answer, may take"
+    _add_number(
+        parser,
+        "--timeout",
+        ClientConfig,
+        "how long connecting, and each answer, may take",
+        "reply_timeout",
     )
-    _add_seconds(
-        parser, "--retry-for", 0.0, "how long to try again until a server says its welcome", _delay
+    parser.add_argument(
+        "--retry-for",
+        type=partial(_number_for, Limits, "drain_delay"),  # a delay like that one
+        default=0.0,
+        metavar="SECONDS",
+        help="how long to try again until a server says its welcome (default: 0)",
     )
     parser.add_argument(
         "--tls", action="store_true", help="speak TLS; the certificate must be for --host"
@@ -235,7 +301,7 @@ def _add_client(parser: argparse.ArgumentParser) -> None:
         "--key", metavar="FILE", help="its private key, if that is not in the same file"
     )
     parser.add_argument(
-        "--send-proxy", choices=["v1", "v2"], help="send a PROXY header first, of this version"
+        "--send-proxy", choices=list(_ENCODERS), help="send a PROXY header first, of this version"
     )
     parser.add_argument(
         "--json", action="store_true", help="print a JSON object for each name, greeted or not"
@@ -254,123 +320,158 @@ def _add_framing(parser: "argparse.ArgumentParser | argparse._ArgumentGroup") ->
     )
 
 
-def _add_seconds(
+def _add_number(
     parser: "argparse.ArgumentParser | argparse._ArgumentGroup",
     option: str,
-    default: float,
+    settings: _Settings,
     meaning: str,
-    kind: "Callable[[str], float] | None" = None,
+    field: str = "",
 ) -> None:
-    for_ever = "" if kind is _delay else "; inf for ever"
+    """Add an option for a number that a field of the settings keeps; by default of its own name."""
+    field = field or option.removeprefix("--").replace("-", "_")
+    default = getattr(settings(), field)
+    try:
+        settings(**{field: math.inf})
+        forever = "; inf for no limit"
+    except ValueError:
+        forever = ""
     parser.add_argument(
         option,
-        type=kind or _seconds,
+        type=partial(_number_for, settings, field),
         default=default,
-        metavar="SECONDS",
-        help=f"{meaning}{for_ever} (default: {default:g})",
+        metavar="N" if isinstance(default, int) else "SECONDS",
+        help=f"{meaning}{forever} (default: {default:g})",
     )
 
 
-# Types
-
-
-def _seconds(text: str) -> float:
-    return _number(text, "a number of seconds, more than 0", lambda seconds: seconds > 0)
-
-
-def _delay(text: str) -> float:
-    return _number(
-        text, "a finite number of seconds, 0 or more", lambda seconds: 0 <= seconds < math.inf
-    )
-
-
-def _number(text: str, right: str, is_right: Callable[[float], bool]) -> float:
+def _number_for(settings: _Settings, field: str, text: str) -> float:
+    """Return the number that is written here, if the settings accept it for that field."""
+    number: float | str
     try:
-        number = float(text)
+        number = int(text) if re.fullmatch("[0-9]{1,9}", text) else float(text)
     except ValueError:
-        number = math.nan  # which is never right
-    if not is_right(number):
-        msg = f"must be {right}, not {text!r}"
-        raise argparse.ArgumentTypeError(msg)
+        number = text  # which the settings refuse, and say what is right
+    try:
+        settings(**{field: number})
+    except ValueError as exc:
+        right = str(exc).removeprefix(f"{field} ").partition(", not ")[0].replace("math.inf", "inf")
+        raise argparse.ArgumentTypeError(f"{right}, not {text!r}") from None
+    assert not isinstance(number, str)  # noqa: S101 - no field of theirs takes one
     return number
 
 
-def _count(text: str) -> int:
-    if not re.fullmatch("[0-9]{1,9}", text) or int(text) < 1:
-        msg = f"must be a whole number, 1 or more, not {text!r}"
-        raise argparse.ArgumentTypeError(msg)
-    return int(text)
-
-
-def _endpoint(text: str) -> object:
+def _endpoint(text: str) -> Endpoint:
     try:
         return parse_endpoint(text)
     except ValueError as exc:
         raise argparse.ArgumentTypeError(str(exc)) from None
 
 
-# What only makes sense together, and the environment
+# From arguments to options: what only makes sense together, and the environment
+
+_Error: TypeAlias = Callable[[str], NoReturn]
 
 
-def _check_serve(arguments: argparse.Namespace) -> None:
-    if arguments.listen and (arguments.host, arguments.port) != (None, None):
-        arguments.error("--listen says where to listen: leave out --host and --port")
+def _serve_options(error: _Error, arguments: argparse.Namespace) -> ServeOptions:
+    where = (arguments.host, arguments.port)
+    if arguments.listen and where != (None, None):
+        error("--listen says where to listen: leave out --host and --port")
     if arguments.tls_cert is None:
-        _want(arguments, "--tls-cert", "--tls-key", "--tls-client-ca")
-    arguments.only_if_not_activated = (arguments.listen, arguments.host, arguments.port) == (
-        None,
-        None,
-        None,
+        _want(error, arguments, "--tls-cert", "--tls-key", "--tls-client-ca")
+    endpoint = Tcp(*_host_and_port(error, arguments, lowest_port=0))
+    return ServeOptions(
+        endpoints=tuple(arguments.listen or [endpoint]),
+        endpoints_are_default=not arguments.listen and where == (None, None),
+        reuse_port=arguments.reuse_port,
+        port_file=arguments.port_file,
+        config=ServerConfig(
+            framing=Framing(arguments.framing),
+            idle_timeout=arguments.idle_timeout,
+            max_lifetime=arguments.max_lifetime,
+        ),
+        limits=Limits(
+            max_connections=arguments.max_connections,
+            when_full=WhenFull(arguments.when_full),
+            handshake_timeout=arguments.handshake_timeout,
+            send_timeout=arguments.send_timeout,
+            drain_delay=arguments.drain_delay,
+            grace=arguments.grace,
+        ),
+        tls=arguments.tls_cert
+        and ServerTls(
+            cert=arguments.tls_cert, key=arguments.tls_key, client_ca=arguments.tls_client_ca
+        ),
+        proxy_protocol=arguments.proxy_protocol == "require",
+        log_level=arguments.log_level,
+        log_format=arguments.log_format,
     )
-    _fill_in(arguments, lowest_port=0)
 
 
-def _check_client(arguments: argparse.Namespace) -> None:
-    arguments.names = [os.fsencode(name) for name in arguments.names]
-    if b"exit" in arguments.names[:-1]:
-        arguments.error("`exit` ends the conversation, so no NAME can follow it")
-    try:  # a connection that goes nowhere knows what a name is
-        ClientConnection(now=0.0).send_names(
-            [name for name in arguments.names if name != b"exit"], now=0.0
-        )
-    except LocalProtocolError as exc:
-        arguments.error(f"NAME: {exc}")
+def _client_options(error: _Error, arguments: argparse.Namespace) -> ClientOptions:
     if not arguments.tls:
-        _want(arguments, "--tls", "--ca", "--cert", "--key")
+        _want(error, arguments, "--tls", "--ca", "--cert", "--key")
     if arguments.cert is None:
-        _want(arguments, "--cert", "--key")
-    _fill_in(arguments, lowest_port=1)
-    if arguments.host.startswith("unix:"):
-        try:
-            parse_endpoint(arguments.host)
-        except ValueError as exc:
-            arguments.error(f"--host: {exc}")
-        if arguments.tls:
-            arguments.error(
-                f"--tls needs a host that a certificate can be for, not {arguments.host}"
-            )
+        _want(error, arguments, "--cert", "--key")
+    endpoint = _server_endpoint(error, arguments)
+    if arguments.tls and isinstance(endpoint, Unix):
+        error(f"--tls needs a host that a certificate can be for, not {endpoint}")
+    return ClientOptions(
+        endpoint=endpoint,
+        config=ClientConfig(framing=Framing(arguments.framing), reply_timeout=arguments.timeout),
+        retry_for=arguments.retry_for,
+        tls=ClientTls(ca=arguments.ca, cert=arguments.cert, key=arguments.key)
+        if arguments.tls
+        else None,
+        encode_header=_ENCODERS.get(arguments.send_proxy),
+        json=arguments.json,
+        names=_names(error, arguments),
+    )
 
 
-def _want(arguments: argparse.Namespace, wanted: str, *options: str) -> None:
-    """Exit if any of these options was given, because it makes no sense without the one that is wanted."""
+def _names(error: _Error, arguments: argparse.Namespace) -> tuple[bytes, ...]:
+    names = tuple(os.fsencode(name) for name in arguments.names)
+    if b"exit" in names[:-1]:
+        error("`exit` ends the conversation, so no NAME can follow it")
+    for name in names:
+        problem = name != b"exit" and problem_with(name)
+        if problem:
+            error(f"NAME: {problem}")
+    if not names and sys.stdin is None:
+        error("standard input is closed: give NAMEs as arguments, or names on standard input")
+    return names
+
+
+def _server_endpoint(error: _Error, arguments: argparse.Namespace) -> Tcp | Unix:
+    host, port = _host_and_port(error, arguments, lowest_port=1)
+    if not host.startswith("unix:"):
+        return Tcp(host, port)
+    try:
+        endpoint = parse_endpoint(host)
+    except ValueError as exc:
+        error(f"--host: {exc}")
+    assert isinstance(endpoint, Unix)  # noqa: S101 - that is what it begins with
+    return endpoint
+
+
+def _want(error: _Error, arguments: argparse.Namespace, wanted: str, *options: str) -> None:
+    """Exit if one of these options was given: it makes no sense without the one that is wanted."""
     for option in options:
         if getattr(arguments, option.removeprefix("--").replace("-", "_")) is not None:
-            arguments.error(f"{option} needs {wanted}")
+            error(f"{option} needs {wanted}")
 
 
-def _fill_in(arguments: argparse.Namespace, lowest_port: int) -> None:
-    """Set host and port to what was given, or to the environment's, or to the default."""
-    if arguments.host is None:
-        arguments.host = os.environ.get("GREETER_HOST") or DEFAULT_HOST
-    if not arguments.host:
-        arguments.error("--host must not be empty")
-    source = "--port"
-    if arguments.port is None and os.environ.get("GREETER_PORT"):
-        source = "GREETER_PORT"
-        arguments.port = os.environ[source]
-    text = DEFAULT_PORT if arguments.port is None else arguments.port
-    if not (re.fullmatch("[0-9]{1,5}", text) and lowest_port <= int(text) <= 65535):
-        arguments.error(
-            f"{source} must be a whole number from {lowest_port} to 65535, not {text!r}"
-        )
-    arguments.port = int(text)
+def _host_and_port(
+    error: _Error, arguments: argparse.Namespace, lowest_port: int
+) -> tuple[str, int]:
+    """Return what was given, or what the environment has, or the defaults."""
+    host, port, source = arguments.host, arguments.port, "--port"
+    if host is None:
+        host = os.environ.get("GREETER_HOST") or DEFAULT_HOST
+    if not host:
+        error("--host must not be empty")
+    if port is None and os.environ.get("GREETER_PORT"):
+        port, source = os.environ["GREETER_PORT"], "GREETER_PORT"
+    try:
+        return host, parse_port(DEFAULT_PORT if port is None else port, source, lowest_port)
+    except ValueError as exc:
+        error(str(exc))

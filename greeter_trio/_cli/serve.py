@@ -1,156 +1,147 @@
 """The command `serve`: a server that people, signals and systemd can deal with."""
 
-import argparse
 import contextlib
+import errno
 import logging
 import signal
+import socket
 import ssl
-import sys
 import time
 from collections.abc import Sequence
 
 import trio
 
-from greeter_core import Framing, ServerConfig
-from greeter_trio._failures import ExitStatus
-from greeter_trio._net.listeners import (
-    Fd,
-    Listener,
-    ListenError,
-    Tcp,
-    adopt,
-    open_listeners,
-    write_port_file,
-)
+from greeter_trio._net.endpoints import Fd
+from greeter_trio._net.listeners import Listener, ListenError, adopt, open_listeners
 from greeter_trio._net.optional import optional
-from greeter_trio._net.text import complain
-from greeter_trio._net.tls import TLSError, server_context
-from greeter_trio._server import Service
-from greeter_trio._service.limits import Limits, Terms, WhenFull
-from greeter_trio._service.log import JsonFormatter, PatientHandler, logger
+from greeter_trio._net.tls_contexts import TLSError, server_context
+from greeter_trio._server import serve
+from greeter_trio._service.sessions import Sessions
+from greeter_trio._service.settings import Settings
 
 from . import systemd
+from .log import logger, make_handler
+from .options import ServeOptions
+from .output import print_error
+from .port_file import write_port_file
 from .signals import at_first_signal, available
+from .status import ExitStatus
 
 _resource = optional("resource")
 
+_ADVICE = {}
+if hasattr(socket, "SO_REUSEPORT"):
+    _ADVICE[errno.EADDRINUSE] = (
+        "choose another port; servers share one only if each of them has --reuse-port"
+    )
 
-def serve(arguments: argparse.Namespace) -> int:
+
+def run_server(options: ServeOptions) -> int:
     """Run the server until a signal ends it, and return the exit status."""
-    handler = PatientHandler(sys.stderr) if sys.stderr else logging.NullHandler()
-    if arguments.log_format == "json":
-        handler.setFormatter(JsonFormatter())
+    handler = make_handler(options.log_format)
     logger.addHandler(handler)
-    logger.setLevel(arguments.log_level.upper())
-    _allow_descriptors()
+    logger.setLevel(options.log_level.upper())
+    _raise_descriptor_limit()
     try:
-        return trio.run(_serve, arguments)
-    except (ListenError, TLSError) as exc:
-        complain(str(exc))
-        return ExitStatus.FAILED
+        return trio.run(_serve, options)
+    except ListenError as exc:
+        print_error(exc.with_advice(_ADVICE))
+    except TLSError as exc:
+        print_error(str(exc))
     finally:
         logger.removeHandler(handler)
+    return ExitStatus.FAILED
 
 
-def _allow_descriptors() -> None:
-    """Have as many descriptors as the system allows: the usual 1,024 are for programs that use select(2)."""
+def _raise_descriptor_limit() -> None:
+    """Allow as many descriptors as possible: the usual 1,024 are for programs with select(2)."""
     if not _resource:
         return
     _, most = _resource.getrlimit(_resource.RLIMIT_NOFILE)
-    with contextlib.suppress(
-        OSError, ValueError
-    ):  # it is less on some systems, in spite of what they say
+    with contextlib.suppress(OSError, ValueError):  # some systems allow less than they say
         _resource.setrlimit(_resource.RLIMIT_NOFILE, (most, most))
 
 
-async def _serve(arguments: argparse.Namespace) -> ExitStatus:
-    service = Service(_terms(arguments))
+async def _serve(options: ServeOptions) -> ExitStatus:
+    sessions = Sessions(
+        Settings(
+            config=options.config,
+            limits=options.limits,
+            ssl_context=_ssl_context(options),
+            proxy_protocol=options.proxy_protocol,
+        )
+    )
     shutdown = trio.Event()
     endings = available("SIGINT", "SIGTERM", "SIGBREAK")
-    orders = available("SIGUSR1")
-    # Without TLS there is nothing to load again, and it may be that the terminal has gone.
-    (orders if arguments.tls_cert else endings).extend(available("SIGHUP"))
+    others = available("SIGUSR1")
+    # Without TLS there is nothing to load again, and the terminal may have gone.
+    (others if options.tls else endings).extend(available("SIGHUP"))
 
     def shut_down(_: int) -> None:
         systemd.notify("STOPPING=1")
         shutdown.set()
 
-    with contextlib.ExitStack() as held:
-        listeners = await _listen(arguments)
+    with contextlib.ExitStack() as closing:
+        listeners = await _listen(options)
         for listener in listeners:
-            held.callback(listener.close)
-        if arguments.port_file:
-            write_port_file(arguments.port_file, listeners)
+            closing.callback(listener.close)  # `serve` may not get to run
+        if options.port_file:
+            write_port_file(options.port_file, listeners)
         async with trio.open_nursery() as nursery:
             await nursery.start(at_first_signal, endings, shut_down, signal.SIG_DFL)
-            if orders:
-                await nursery.start(_obey, orders, service, arguments)
+            if others:
+                await nursery.start(_handle_signals, others, sessions, options)
             systemd.notify("READY=1")
-            cut = await service.serve(listeners, shutdown)
+            cut = await serve(listeners, sessions, shutdown)
             nursery.cancel_scope.cancel()
     if logger.isEnabledFor(logging.INFO):
-        service.counters.log()
+        sessions.counters.log()
     return ExitStatus.TIMED_OUT if cut else ExitStatus.DONE
 
 
-async def _listen(arguments: argparse.Namespace) -> list[Listener]:
-    listeners = [adopt(sock, foreign=True, kept=True) for sock in systemd.activated()]
-    if listeners and arguments.only_if_not_activated:
+async def _listen(options: ServeOptions) -> list[Listener]:
+    listeners = [adopt(sock, shared=True, kept=True) for sock in systemd.activated()]
+    if listeners and options.endpoints_are_default:
         return listeners
-    endpoints = arguments.listen or [Tcp(arguments.host, arguments.port)]
     for listener in listeners:
         number = listener.socket.fileno()
-        if Fd(number) in endpoints:
-            msg = f"systemd has passed descriptor {number}, so it is listened on: leave out --listen fd:{number}"
-            raise ListenError(msg)
-    return listeners + await open_listeners(endpoints, reuse_port=arguments.reuse_port)
+        if Fd(number) in options.endpoints:
+            raise ListenError(
+                f"systemd has passed descriptor {number}, so the server listens on it: "
+                f"leave out --listen fd:{number}"
+            )
+    return listeners + await open_listeners(options.endpoints, reuse_port=options.reuse_port)
 
 
-async def _obey(
-    orders: Sequence[signal.Signals],
-    service: Service,
-    arguments: argparse.Namespace,
+async def _handle_signals(
+    numbers: Sequence[signal.Signals],
+    sessions: Sessions,
+    options: ServeOptions,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Do what signals ask for, besides to shut down."""
-    with trio.open_signal_receiver(*orders) as signals:
+    """Log counters at SIGUSR1, load the certificate again at SIGHUP."""
+    with trio.open_signal_receiver(*numbers) as signals:
         task_status.started()
         async for number in signals:
             if signal.Signals(number).name == "SIGUSR1":
-                service.counters.log()
+                sessions.counters.log()
             else:
                 systemd.notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
-                try:
-                    service.terms.ssl_context = _ssl_context(arguments)
-                    logger.info(
-                        "The TLS certificate was loaded again: it holds for new connections"
-                    )
-                except TLSError as exc:
-                    logger.error("The TLS certificate stays as it was: %s", exc)  # noqa: TRY400 - it says all
+                _load_certificate_again(sessions, options)
                 systemd.notify("READY=1")
 
 
-def _terms(arguments: argparse.Namespace) -> Terms:
-    return Terms(
-        config=ServerConfig(
-            framing=Framing(arguments.framing),
-            idle_timeout=arguments.idle_timeout,
-            max_lifetime=arguments.max_lifetime,
-        ),
-        limits=Limits(
-            max_connections=arguments.max_connections,
-            when_full=WhenFull(arguments.when_full),
-            handshake_timeout=arguments.handshake_timeout,
-            send_timeout=arguments.send_timeout,
-            drain_delay=arguments.drain_delay,
-            grace=arguments.grace,
-        ),
-        ssl_context=_ssl_context(arguments),
-        proxy_protocol=arguments.proxy_protocol == "require",
-    )
+def _load_certificate_again(sessions: Sessions, options: ServeOptions) -> None:
+    try:
+        context = _ssl_context(options)
+    except TLSError as exc:
+        logger.error("The TLS certificate stays as it was: %s", exc)  # noqa: TRY400 - it says all
+    else:
+        sessions.use_ssl_context(context)
+        logger.info("The TLS certificate was loaded again: it holds for new connections")
 
 
-def _ssl_context(arguments: argparse.Namespace) -> ssl.SSLContext | None:
-    if arguments.tls_cert is None:
+def _ssl_context(options: ServeOptions) -> ssl.SSLContext | None:
+    if options.tls is None:
         return None
-    return server_context(arguments.tls_cert, arguments.tls_key, arguments.tls_client_ca)
+    return server_context(options.tls.cert, options.tls.key, options.tls.client_ca)

@@ -7,7 +7,7 @@ import trio
 
 
 def available(*names: str) -> list[signal.Signals]:
-    """Return the signals with these names; those that this platform does not have are left out."""
+    """Return the signals with these names that this platform has."""
     return [signal.Signals[name] for name in names if hasattr(signal, name)]
 
 
@@ -17,7 +17,10 @@ async def at_first_signal(
     afterwards: signal.Handlers,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Act at the first of these signals. What a second one does is up to `afterwards`: end the process, or nothing."""
+    """Call `act` with the first of these signals that comes.
+
+    `afterwards` is what a second one does: end the process (`SIG_DFL`) or nothing (`SIG_IGN`).
+    """
     if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
         numbers = [number for number in numbers if number != signal.SIGHUP]  # as nohup wants it
     for each in numbers:

@@ -1,8 +1,8 @@
 """Standard input and output as bytes, past `sys.stdin` and `sys.stdout`.
 
-A thread that is left behind in one of those keeps its lock for ever, and Python wants it at exit.
-The console of Windows has to be opened for that: only as a file of Python's does it take and give
-UTF-8 (PEP 528).
+A thread that is left behind in one of those keeps its lock forever, and Python takes that at exit.
+The console of Windows must be opened as a file of Python's: only then does it take and give UTF-8
+(PEP 528).
 """
 
 import os

@@ -1,4 +1,4 @@
-"""What systemd and a service tell each other: sockets that were opened for it, and how it does."""
+"""What systemd and a service tell each other: sockets that it has opened, and how it is doing."""
 
 import contextlib
 import os
@@ -12,11 +12,11 @@ from greeter_trio._net.listeners import ListenError
 def activated(
     first: int = 3, environ: MutableMapping[str, str] = os.environ
 ) -> list[socket.socket]:
-    """Return the sockets that systemd has opened for this process (sd_listen_fds(3)), close-on-exec. Often it has none.
+    """Return the sockets that systemd has opened for this process (sd_listen_fds(3)), if any.
 
-    They are the descriptors from `first` on; `environ` says how many, and for whom. It is told only
-    once: the variables are removed, so that nobody takes them for his own. Raises `ListenError` if
-    what was passed is no socket, or is not there at all.
+    They are the descriptors from `first` on, and become close-on-exec; `environ` says how many, and
+    for which process. The variables are removed, so that no child process takes them for
+    its own. Raises `ListenError` if what was passed is no socket, or is not there at all.
     """
     pid = environ.pop("LISTEN_PID", "")
     number = environ.pop("LISTEN_FDS", "")
@@ -24,16 +24,18 @@ def activated(
     if pid != str(os.getpid()):
         return []
     if not re.fullmatch("[0-9]{1,9}", number):
-        msg = f"LISTEN_FDS must be the number of descriptors that were passed, not {number!r}"
-        raise ListenError(msg)
+        raise ListenError(
+            f"LISTEN_FDS must be the number of descriptors that were passed, not {number!r}"
+        )
     sockets = []
     with contextlib.ExitStack() as opened:
         for fd in range(first, first + int(number)):
             try:
                 sock = opened.enter_context(socket.socket(fileno=fd))
             except OSError as exc:
-                msg = f"descriptor {fd} of {number} (LISTEN_FDS) must be a socket: {exc.strerror}"
-                raise ListenError(msg) from exc
+                raise ListenError(
+                    f"descriptor {fd} of {number} (LISTEN_FDS) must be a socket: {exc.strerror}"
+                ) from exc
             sock.set_inheritable(False)
             sockets.append(sock)
         opened.pop_all()
@@ -41,10 +43,10 @@ def activated(
 
 
 def notify(state: str) -> None:
-    r"""Tell systemd, if it wants to know (sd_notify(3)): `READY=1`, `STOPPING=1`, `RELOADING=1\nMONOTONIC_USEC=...`.
+    r"""Tell systemd how the service is doing, if systemd asks for that (sd_notify(3)).
 
-    It is help, not duty: nothing is raised, nothing waits, and what cannot be sent at once is
-    dropped.
+    `state` is `READY=1`, `STOPPING=1` or `RELOADING=1\nMONOTONIC_USEC=...`. Nothing is raised,
+    nothing waits, and what cannot be sent at once is dropped.
     """
     where = os.environ.get("NOTIFY_SOCKET")
     if not where or not hasattr(socket, "AF_UNIX"):

@@ -1,9 +1,9 @@
 """The client on a terminal: a conversation between a person and the server.
 
-The person's line is read by `input` in a thread, because only there does readline edit lines and
-nothing else has to wait. A thread cannot be cancelled: when the server is gone, or at Ctrl-C, it is
-left behind, and with it the terminal in readline's mode. So the terminal's own settings are kept,
-and put back at the end whatever happens.
+The person's line is read by `input` in a thread: there readline edits lines, and nothing else has
+to wait. A thread cannot be cancelled: when the server is gone, or at Ctrl-C, it is left behind, and
+with it the terminal in readline's mode. So the terminal's own settings are kept, and restored at
+the end whatever happens.
 """
 
 import contextlib
@@ -17,6 +17,7 @@ import trio
 from greeter_core import (
     ClientEvent,
     ConversationEnded,
+    EndReason,
     GoodbyeReceived,
     Greeted,
     LocalProtocolError,
@@ -24,12 +25,14 @@ from greeter_core import (
     SorryReceived,
     Welcomed,
 )
-from greeter_trio._failures import ExitStatus
-from greeter_trio._net.connecting import Call
+from greeter_trio import ConversationFailed, Greeter
 from greeter_trio._net.optional import optional
-from greeter_trio._net.text import complain, printable, settle_output
+from greeter_trio._net.text import printable
 
 from . import stdio
+from .opening import Measurements
+from .output import flush_output, print_error
+from .status import ExitStatus, status_of
 
 _termios = optional("termios")
 optional("readline")  # gives line editing to input(); without it the terminal alone edits lines
@@ -38,54 +41,58 @@ ASK = "Please input your name: "
 _CTRL_C_DELAY = 0.1  # seconds, at most, from the end of input to the signal
 
 
-async def converse(call: Call) -> ExitStatus:
-    """Have a person at standard input converse with the server, until one side ends it."""
-    sys.stdin.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]  # names are bytes
-    with _terminal_kept():
-        return await _Console(call).run()
+class Terminal:
+    """The person at standard input and output."""
 
-
-class _Console:
-    def __init__(self, call: Call) -> None:
-        self._connection = call.connection
-        self._driver = call.driver
-        self._ending = call.ending
-        self._happen, self._events = trio.open_memory_channel[ClientEvent](math.inf)
-        call.listen(self._happen.send_nowait)
+    def __init__(self) -> None:
+        self._prompted, self._prompts = trio.open_memory_channel[None](math.inf)
         self._asking: trio.CancelScope | None = None  # while the person is asked
         self._leaving = False
         self._status = ExitStatus.DONE  # as far as the terminal is concerned
 
-    async def run(self) -> ExitStatus:
+    def handle_event(self, event: ClientEvent) -> None:
+        """Show what the server says."""
+        match event:
+            case Welcomed():
+                self._show("Welcome!")
+            case NameRequested() if not self._leaving:
+                self._show("What's your name?")
+                self._prompted.send_nowait(None)
+            case Greeted(name):
+                self._show(f"Hello {printable(name)}!")
+            case GoodbyeReceived():
+                self._leave_prompt()
+                self._show("Goodbye!")
+            case SorryReceived() | ConversationEnded():
+                self._leave_prompt()
+
+    async def run(self, greeter: Greeter, _: Measurements) -> ExitStatus:
+        """Have the person converse with the server, until one side ends it."""
+        sys.stdin.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]  # names are bytes
+        with _terminal_kept():
+            try:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._ask_when_prompted, greeter)
+                    status = await self._wait_ended(greeter)
+                    nursery.cancel_scope.cancel()
+            finally:
+                self._leave_prompt()  # at Ctrl-C the cursor is still there
+        return status
+
+    async def _wait_ended(self, greeter: Greeter) -> ExitStatus:
         try:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._drive)
-                async for event in self._events:
-                    match event:
-                        case Welcomed():
-                            self._show("Welcome!")
-                        case NameRequested() if not self._leaving:
-                            self._show("What's your name?")
-                            nursery.start_soon(self._ask)
-                        case Greeted(name):
-                            self._show(f"Hello {printable(name)}!")
-                        case GoodbyeReceived():
-                            self._leave_prompt()
-                            self._show("Goodbye!")
-                        case SorryReceived() | ConversationEnded():
-                            self._leave_prompt()
-        finally:
-            self._leave_prompt()  # at Ctrl-C the cursor is still there
-        if self._ending.well:
-            return self._status
-        complain(self._ending.message)
-        return self._ending.status
+            await greeter.wait_ended(EndReason.EXIT, EndReason.SHUTDOWN)
+        except ConversationFailed as exc:
+            print_error(str(exc))
+            return status_of(exc.reason)
+        return self._status
 
-    async def _drive(self) -> None:
-        await self._driver.run()
-        self._happen.close()
+    async def _ask_when_prompted(self, greeter: Greeter) -> None:
+        async for _ in self._prompts:
+            if not self._leaving:  # the server may have said goodbye together with its prompt
+                await self._ask(greeter)
 
-    async def _ask(self) -> None:
+    async def _ask(self, greeter: Greeter) -> None:
         """Ask the person until there is something to say, and say it."""
         with trio.CancelScope() as self._asking:
             while True:
@@ -93,29 +100,27 @@ class _Console:
                 if line is None and not _termios:
                     # On Windows this may have been Ctrl-C: its signal is to come first.
                     await trio.sleep(_CTRL_C_DELAY)
-                if self._say(line):
+                if self._say(greeter, line):
                     break
         self._asking = None
 
-    def _say(self, line: str | None) -> bool:
-        now = self._driver.now()
+    def _say(self, greeter: Greeter, line: str | None) -> bool:
         if line is None or line == "exit" or self._status is ExitStatus.FAILED:
-            self._leaving = (
-                True  # the original server takes the first `exit` for a name, and asks for another
-            )
-            self._connection.send_exit(now)
+            # The original server takes the first `exit` for a name, and asks for another.
+            self._leaving = True
+            greeter.ask_exit()
         elif not line:
             return False
         else:
             try:
-                self._connection.send_name(line.encode("utf-8", "surrogateescape"), now)
+                greeter.ask([line.encode("utf-8", "surrogateescape")])
             except LocalProtocolError as exc:
-                complain(str(exc))
+                print_error(str(exc))
                 return False
-        self._driver.wake()
         return True
 
     def _leave_prompt(self) -> None:
+        self._leaving = True
         if self._asking:
             self._show("")  # behind the prompt, and what was typed
             self._asking.cancel()
@@ -129,8 +134,8 @@ class _Console:
             except (EOFError, OSError):  # Ctrl-D, or the terminal is gone
                 self._show("")
                 return None
-        # Without a terminal to draw on, `input` takes a lock that a thread left behind keeps, and
-        # Python wants at exit.
+        # Without a terminal to draw on, `input` takes a lock, which a thread that is left behind
+        # keeps, and which Python needs at exit.
         self._show(ASK, end="")
         line = await _read_terminal()
         return line.decode("utf-8", "surrogateescape").rstrip("\r\n") if line else None
@@ -139,8 +144,8 @@ class _Console:
         try:
             print(line, end=end, flush=True)
         except OSError as exc:
-            settle_output()
-            complain(f"cannot write to standard output: {exc.strerror}")
+            flush_output()
+            print_error(f"cannot write to standard output: {exc.strerror}")
             self._status = ExitStatus.FAILED
 
 
