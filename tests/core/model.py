@@ -1,22 +1,20 @@
-"""A second server, written from PROTOCOL.md alone: as plainly as possible, one byte at a time, and slow.
+"""A second server, written from PROTOCOL.md alone: plain, one byte at a time, and slow.
 
-It shares nothing with `greeter_core` but the configuration and the names of what it reports. Where the two differ,
-one of them, or the specification, is wrong.
+It shares nothing with `greeter_core` but the configuration and the names of what it reports.
+Where the two differ, one of them, or the specification, is wrong.
 """
 
 from enum import Enum, auto
 
 from greeter_core import EndReason, Framing, Refusal, ServerConfig
-
-from .helpers import EOF, FULL, GOODBYE, PROMPT, TOO_SLOW, WELCOME, hello, too_long
+from tests.support.virtual import EOF, Said
+from tests.support.words import FULL, GOODBYE, PROMPT, TOO_SLOW, WELCOME, hello, too_long
 
 LF, CR = 0x0A, 0x0D
 NEVER = float("inf")
 
 
 class Phase(Enum):
-    """Where the model is."""
-
     OPEN = auto()
     CLOSING = auto()
     ENDED = auto()
@@ -36,7 +34,7 @@ class Model:
         # Deadlines; NEVER where the timer is stopped. A PROMPT is owed while `pace` is not NEVER.
         self.pace = self.quiet = self.idle = self.lifetime = self.linger = NEVER
         # What can be observed.
-        self.said: list[tuple[float, bytes | None]] = []
+        self.said: Said = []
         self.names: list[bytes] = []
         self.refusals: list[Refusal] = []
         self.exits = 0
@@ -85,7 +83,6 @@ class Model:
                 self.phase, self.linger = Phase.ENDED, NEVER  # S8.3
 
     def deadline(self) -> float:
-        """Return when something is due next."""
         return min(self.pace, self.quiet, self.idle, self.lifetime, self.linger)
 
     def receive(self, data: bytes, now: float) -> None:
@@ -96,7 +93,6 @@ class Model:
         self.fire()
 
     def receive_arrival(self, data: bytes) -> None:
-        """Receive one arrival of an open conversation."""
         raw = self.framing is Framing.RAW and b"\n" not in data
         if raw or self.config.framing is Framing.RAW:
             self.name(data, self.now)  # S3.3, S4.3
@@ -108,14 +104,12 @@ class Model:
             self.quiet = self.now + self.config.quiet  # S4.2
 
     def data_in_flight(self, now: float) -> None:
-        """Be told that not all that was sent is acknowledged (S2.7)."""
         self.set_time(now)
-        if self.pace < NEVER:
+        if self.pace < NEVER:  # S2.7
             self.pace = self.now + max(self.config.pace, (self.now - self.owed_since) / 4)
         self.fire()
 
     def receive_byte(self, byte: int) -> None:
-        """Receive one byte of an arrival."""
         if byte == LF:
             self.framing, self.quiet = Framing.LINES, NEVER  # S3.2
             self.say_what_is_owed()  # S2.3
@@ -140,13 +134,11 @@ class Model:
         self.fire()
 
     def shut_down(self, now: float) -> None:
-        """Be told to shut down."""
         self.pass_time(now)
         if self.phase is Phase.OPEN:
             self.say_goodbye(EndReason.SHUTDOWN)
 
     def lose_connection(self) -> None:
-        """Be told that the connection is lost."""
         if self.phase is not Phase.ENDED:
             self.reason = self.reason or EndReason.CONNECTION_LOST  # S8.4
             self.phase = Phase.ENDED
@@ -155,7 +147,6 @@ class Model:
     # Names
 
     def take_tail(self) -> bytes:
-        """Return the tail, and forget it."""
         tail, self.tail = self.tail, b""
         return tail
 
@@ -182,13 +173,11 @@ class Model:
         self.said.append((self.now, word))
 
     def say_what_is_owed(self) -> None:
-        """Say PROMPT, if it is owed."""
         if self.pace < NEVER:
             self.pace = NEVER
             self.said.append((self.now, PROMPT))
 
     def owe(self) -> None:
-        """Owe a PROMPT (S2)."""
         if self.peer_has_ended:
             return  # S7.1
         if self.framing is Framing.LINES:
@@ -208,15 +197,13 @@ class Model:
             self.close(reason)
 
     def refuse(self, word: bytes, why: Refusal) -> None:
-        """Say SORRY."""
         self.refusals.append(why)
         self.say(word)
         self.close(EndReason.REFUSED)
 
     def close(self, reason: EndReason) -> None:
-        """Begin to close (S8.1)."""
         self.reason = reason
-        self.phase = Phase.CLOSING
+        self.phase = Phase.CLOSING  # S8.1
         self.tail = b""
         self.pace = self.quiet = self.idle = self.lifetime = NEVER
         self.linger = self.now + self.config.linger

@@ -3,21 +3,15 @@
 import itertools
 import math
 from collections import deque
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 
 import attrs
 
-from .helpers import GOODBYE, PROMPT, WELCOME, Client, Server, cut, hello
+from tests.support.laws import cut
+from tests.support.virtual import Client, Server
+from tests.support.words import GOODBYE, PROMPT, WELCOME, hello
 
 RECV_SIZE = 1024
-
-
-def original_client(names: Sequence[bytes], heard: list[bytes]) -> Generator[bytes | None, bytes, None]:
-    """Yield what the script sends, or None, before each `recv`, whose result is one message."""
-    heard.append((yield None))  # WELCOME
-    for name in [*names, b"exit"]:
-        heard.append((yield None))  # PROMPT
-        heard.append((yield name))  # HELLO or GOODBYE
 
 
 @attrs.frozen
@@ -27,7 +21,7 @@ class Circumstances:
     busy: float = 0
     """How long the client takes after each `recv`; meanwhile more may arrive."""
     thinks: float = 0
-    """How long somebody takes to type a name."""
+    """How long typing a name takes."""
     stops: Sequence[float] = (0,)
     """How late the server's process notices that something has arrived, or is due."""
     delays: Sequence[float] = (0,)
@@ -43,17 +37,16 @@ class _Words:
         self._server = server
         self._delays = itertools.cycle(delays)
         self._sent = 0
-        self._last = 0.0
         self.under_way: deque[tuple[float, bytes]] = deque()
-        self.acknowledged = 0.0
-        """When the server's kernel learns that the last word has arrived."""
+        self.last = self.acknowledged = 0.0
+        """When the last word arrives, and when the server's kernel learns that it has."""
 
     def send(self) -> None:
         """Put on the way what the server has said since the last time."""
         for when, data in self._server.said[self._sent :]:
-            self._last = max(self._last, when + next(self._delays))
-            self.acknowledged = self._last + next(self._delays)
-            self.under_way.append((self._last, data or b""))
+            self.last = max(self.last, when + next(self._delays))
+            self.acknowledged = self.last + next(self._delays)
+            self.under_way.append((self.last, data or b""))
         self._sent = len(self._server.said)
 
     def recv(self, now: float) -> bytes:
@@ -73,11 +66,9 @@ def talk_to_original_client(
     The adapter reads before it judges (T3): what has arrived when it notices something comes first.
     """
     heard: list[bytes] = []
-    client = original_client(names, heard)
     stops, delays = itertools.cycle(circumstances.stops), itertools.cycle(circumstances.delays)
     words = _Words(server, circumstances.delays)
-    now = 0.0
-    late = next(stops)
+    now, late = 0.0, next(stops)
 
     def notice() -> None:
         """Let the server notice its next deadline, some time after it."""
@@ -86,56 +77,47 @@ def talk_to_original_client(
         late = next(stops)
         owed = server.connection.prompt_owed
         if circumstances.asks_kernel and owed and server.now < words.acknowledged:
-            server.is_unacknowledged()
+            server.does("data_in_flight")
         else:
-            server.late(server.now)
+            server.looks(server.now)
         words.send()
 
     words.send()
-    try:
-        sends = next(client)
-        while True:
-            if sends is not None:
-                arrival = now + circumstances.thinks + next(delays)
-                while server.connection.deadline + late < arrival:
-                    notice()
-                server.hears_late(sends, max(server.now, arrival + next(stops)))
-                words.send()
-            while not words.under_way or server.connection.deadline + late <= max(now, words.under_way[0][0]):
-                if server.connection.deadline == math.inf:
-                    return heard  # it waits for ever
+    # Before each `recv`, whose result is one message, the script sends nothing or a name.
+    for sends in [b"", *(word for name in [*names, b"exit"] for word in (b"", name))]:
+        if sends:
+            arrival = now + circumstances.thinks + next(delays)
+            while server.connection.deadline + late < arrival:
                 notice()
-            now = max(now, words.under_way[0][0])
-            received = words.recv(now)
-            now += circumstances.busy
-            sends = client.send(received)
-    except StopIteration:
-        server.hears_eof(at=max(server.now, now))
+            server.hears(sends, max(server.now, arrival + next(stops)), late=True)
+            words.send()
+        while not words.under_way or server.connection.deadline + late <= max(
+            now, words.under_way[0][0]
+        ):
+            if server.connection.deadline == math.inf:
+                return heard  # it waits forever
+            notice()
+        now = max(now, words.under_way[0][0])
+        heard.append(words.recv(now))
+        now += circumstances.busy
+    server.hears_eof(at=max(server.now, now))
     return heard
 
 
 def talk_to_original_server(client: Client, sizes: Sequence[int]) -> list[bytes]:
     """Let a client talk to the original server, whose words are cut; return the names it took."""
     names: list[bytes] = []
-    taken = 0
-
-    def says(word: bytes) -> None:
-        for piece in cut(word, sizes):
+    taken, says = 0, WELCOME + PROMPT
+    while says:
+        for piece in cut(says, sizes):
             client.hears(piece)
-
-    says(WELCOME)
-    says(PROMPT)
-    while taken < len(client.said):
-        _, received = client.said[taken]
-        taken += 1
-        if not received:
-            break
-        assert len(received) <= RECV_SIZE
+        received = client.said[taken][1] if taken < len(client.said) else b""
+        taken, says = taken + 1, b""
+        assert len(received or b"") <= RECV_SIZE
         if received == b"exit":
-            says(GOODBYE)
+            client.hears(GOODBYE)
             client.hears_eof()
-            break
-        names.append(received)
-        says(hello(received))
-        says(PROMPT)
+        elif received:
+            names.append(received)
+            says = hello(received) + PROMPT
     return names

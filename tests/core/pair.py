@@ -1,4 +1,4 @@
-"""A client and a server on both ends of a path whose delays and cuts the test chooses, in virtual time."""
+"""A client and a server on both ends of a path whose delays and cuts the test chooses."""
 
 import itertools
 import math
@@ -7,9 +7,8 @@ from collections.abc import Sequence
 
 import attrs
 
-from greeter_core import ClientConfig, ClientConnection, ServerConfig, ServerConnection
-
-from .helpers import EOF, Driven
+from greeter_core import ClientConfig, ClientConnection, EndReason, ServerConfig, ServerConnection
+from tests.support.virtual import EOF, Driven
 
 WHOLE: Sequence[int] = [10**9]
 """Cut nothing."""
@@ -17,10 +16,10 @@ WHOLE: Sequence[int] = [10**9]
 
 @attrs.frozen
 class Path:
-    """One direction: every piece that is said is cut into pieces of these sizes, each delayed by its gap.
+    """One direction: what is said is cut into pieces of these sizes, each delayed by its gap.
 
-    Sizes and gaps are taken in turn, again and again. Bytes never overtake each other, and pieces that come at the
-    same time are one arrival if the path merges.
+    Sizes and gaps are taken in turn, again and again. Bytes never overtake each other, and pieces
+    that come at the same time are one arrival if the path merges.
     """
 
     latency: float = 0
@@ -30,8 +29,6 @@ class Path:
 
 
 class _Way:
-    """What is under way in one direction."""
-
     def __init__(self, path: Path) -> None:
         self._path = path
         self._sizes = itertools.cycle(path.sizes)
@@ -55,7 +52,6 @@ class _Way:
         return self._pieces[0][0] if self._pieces else math.inf
 
     def take(self) -> bytes | None:
-        """Return the next arrival."""
         when, data = self._pieces.popleft()
         if data is EOF:
             return EOF
@@ -83,7 +79,6 @@ class Pair:
         self._sent_by_client = self._sent_by_server = 0
 
     def _send(self) -> None:
-        """Put on the way what was said since the last time."""
         for when, data in self.client.said[self._sent_by_client :]:
             self._to_server.put(when, data)
         for when, data in self.server.said[self._sent_by_server :]:
@@ -97,36 +92,34 @@ class Pair:
             self.client.connection.send_exit(self.now)
         self.client.take()
 
+    @property
+    def ends(self) -> tuple[EndReason | None, EndReason | None]:
+        """The reasons with which both sides have finished."""
+        assert self.client.connection.finished
+        assert self.server.connection.finished
+        return self.client.end, self.server.end
+
+    @property
+    def answered_and_unanswered(self) -> list[bytes]:
+        return [*self.client.names, *self.client.connection.unanswered]
+
     def runs(self, until: float = math.inf) -> None:
         """Let everything happen, until it is so late or until nothing happens any more."""
         for _ in range(100_000):
             self._send()
-            if self._next_event > until:
-                self._goes_to(until)
+            deadline = min(self.client.connection.deadline, self.server.connection.deadline)
+            event = min(self._to_server.next_arrival, self._to_client.next_arrival, deadline)
+            if event == until == math.inf:
                 return
-            if self._next_event == math.inf:
+            self.now = min(event, until)
+            self.client.waits(self.now)
+            self.server.waits(self.now)
+            if event > until:
                 return
-            self._goes_to(self._next_event)
-            if self._to_server.next_arrival == self.now:
-                _receive(self.server, self._to_server.take())
-            elif self._to_client.next_arrival == self.now:
-                _receive(self.client, self._to_client.take())
+            for way, to in ((self._to_server, self.server), (self._to_client, self.client)):
+                if way.next_arrival == self.now:
+                    data = way.take()
+                    to.hears_eof() if data is EOF else to.hears(data)
+                    break
         msg = "this conversation does not end"
         raise AssertionError(msg)
-
-    @property
-    def _next_event(self) -> float:
-        deadline = min(self.client.connection.deadline, self.server.connection.deadline)
-        return min(self._to_server.next_arrival, self._to_client.next_arrival, deadline)
-
-    def _goes_to(self, when: float) -> None:
-        self.now = when
-        self.client.waits(when)
-        self.server.waits(when)
-
-
-def _receive(driven: Driven[ClientConnection] | Driven[ServerConnection], data: bytes | None) -> None:
-    if data is EOF:
-        driven.hears_eof()
-    else:
-        driven.hears(data)

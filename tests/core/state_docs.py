@@ -1,6 +1,7 @@
 """The state tables and diagrams of PROTOCOL.md, drawn from the program's own tables.
 
-`python -m tests.core.state_docs` writes them into PROTOCOL.md; a test fails when they are not what this draws.
+`python -m tests.core.state_docs` writes them into PROTOCOL.md; a test fails when they are not
+what this draws.
 """
 
 from pathlib import Path
@@ -13,9 +14,13 @@ from greeter_core._states import (
     Transitions,
 )
 
-PROTOCOL = Path(__file__).parents[2] / "greeter_core" / "PROTOCOL.md"
-TABLES: dict[str, Transitions[State]] = {"server": SERVER_TRANSITIONS, "client": CLIENT_TRANSITIONS}  # type: ignore[dict-item]
-NO_ENTRY = "–"  # noqa: RUF001 - a dash, as a reader of tables expects it; nobody types it
+CORE = Path(__file__).parents[2] / "greeter_core"
+PROTOCOL = CORE / "PROTOCOL.md"
+TABLES: dict[str, Transitions[State]] = {
+    "server": SERVER_TRANSITIONS,  # type: ignore[dict-item]
+    "client": CLIENT_TRANSITIONS,  # type: ignore[dict-item]
+}
+NO_ENTRY = "–"  # noqa: RUF001 - a dash, as a reader of tables expects it
 
 
 def inputs_of(transitions: Transitions[State]) -> list[Input]:

@@ -1,17 +1,17 @@
-"""The state machines: every state with everything that can happen, in the tables, in the text and in fact."""
+"""The state machines: every state with everything that can happen, in the tables and in fact."""
 
 import enum
 import itertools
 import math
-from collections.abc import Callable
 
 import pytest
 
 from greeter_core import ClientState, ServerState
 from greeter_core._states import Input
+from tests.support.virtual import LINES, Client, Server
+from tests.support.words import ADA, BOB, GOODBYE, PROMPT, TOO_SLOW, WELCOME
 
-from .helpers import GOODBYE, LINES, PROMPT, PROTOCOL, TOO_SLOW, WELCOME, Client, Server, hello
-from .state_docs import TABLES, inputs_of, write
+from .state_docs import PROTOCOL, TABLES, inputs_of, write
 
 ROLES: dict[str, type[enum.Enum]] = {"server": ServerState, "client": ClientState}
 roles = pytest.mark.parametrize("role", ROLES)
@@ -20,45 +20,39 @@ roles = pytest.mark.parametrize("role", ROLES)
 def table(role: str) -> dict[str, dict[str, str]]:
     """Return the program's table by names: what each thing that happens leads to, by state."""
     return {
-        state.name: {what.value: target.name for what, target in row.items()} for state, row in TABLES[role].items()
+        state.name: {what.value: target.name for what, target in row.items()}
+        for state, row in TABLES[role].items()
     }
 
 
 # The tables
 
 
-def test_the_text_shows_the_tables() -> None:
-    """The tables and diagrams in PROTOCOL.md are those of the program."""
+def test_protocol_text_shows_the_tables() -> None:
     text = PROTOCOL.read_text("utf-8")
     assert write(text) == text
 
 
+def test_state_knows_whether_it_is_open_or_ended() -> None:
+    for state in (*ServerState, *ClientState):
+        assert state.is_ended == (state.name == "ENDED")
+        assert state.is_open == (state.name not in ("CLOSING", "ENDED"))
+    assert len({*ServerState, *ClientState}) == 9
+
+
+def test_every_input_has_an_entry() -> None:
+    assert {what for rows in TABLES.values() for what in inputs_of(rows)} == {*Input}
+
+
 @roles
-def test_tables_are_complete(role: str) -> None:
-    """Every state of a role has a row in its table, and each entry leads to another of them."""
+def test_table_is_a_state_machine(role: str) -> None:
+    """Every state can be reached; CLOSING leads only to ENDED, and nothing out of it [E4, S8.2]."""
     rows = table(role)
     assert list(rows) == [state.name for state in ROLES[role]]
     for state, row in rows.items():
         assert set(row.values()) <= {*rows} - {state}
-
-
-def test_every_input_has_an_entry() -> None:
-    """Whatever can happen is in the table of one role or of both."""
-    assert {what for transitions in TABLES.values() for what in inputs_of(transitions)} == {*Input}
-
-
-@roles
-def test_ended_is_final(role: str) -> None:
-    """Nothing leads out of ENDED, and nothing out of CLOSING but to there [E4, S8.2]."""
-    rows = table(role)
     assert rows["ENDED"] == {}
     assert set(rows["CLOSING"].values()) == {"ENDED"}
-
-
-@roles
-def test_every_state_can_be_reached(role: str) -> None:
-    """From the first state a way leads to every other, and from each of them one leads to ENDED."""
-    rows = table(role)
 
     def reachable(state: str) -> set[str]:
         found = {state}
@@ -70,11 +64,31 @@ def test_every_state_can_be_reached(role: str) -> None:
     assert all("ENDED" in reachable(state) for state in rows)
 
 
-# In fact. How each state is entered, and how each thing is made to happen; a timer is due at 5, where it runs.
+# In fact: how each state is entered, and how each thing is made to happen
+
+WORDS = {
+    "`exit`": b"exit\n",
+    "a name too long": b"123456",
+    "WELCOME": WELCOME,
+    "PROMPT": PROMPT,
+    "HELLO": BOB,
+    "GOODBYE, the answer to `exit`": GOODBYE,
+    "GOODBYE, before that": GOODBYE,
+    "SORRY": TOO_SLOW,
+    "any other words": b"nonsense",
+}
+HEARD_IN = {
+    "CONNECTED": b"",
+    "WELCOMED": WELCOME,
+    "PROMPTED": WELCOME + PROMPT + ADA + PROMPT,
+    "GREETED": WELCOME + PROMPT + ADA,
+    "CLOSING": GOODBYE,
+    "ENDED": b"nonsense",
+}
 
 
 def server_in(state: str, what: str) -> Server:
-    """Return a server in this state, at 1 o'clock, to which that can happen; where it is full, it was so on open."""
+    """Return a server in this state, at 1, to which that can happen (if it is full, on open)."""
     server = Server(
         LINES,
         max_name_size=5,
@@ -89,37 +103,11 @@ def server_in(state: str, what: str) -> Server:
             server.hears(b"exit\n")
         case "ENDED":
             server.loses_connection()
-    assert what == "the server is full" or server.connection.state.name == state
     return server
 
 
-SERVER_INPUTS: dict[str, Callable[[Server], object]] = {
-    "the server is full": lambda server: server.waits(50),
-    "`exit`": lambda server: server.hears(b"exit\n"),
-    "a name too long": lambda server: server.hears(b"123456"),
-    "idle is due": lambda server: server.waits(50),
-    "lifetime is due": lambda server: server.waits(50),
-    "told to shut down": lambda server: server.shuts_down(),
-    "the peer's EOF": lambda server: server.hears_eof(),
-    "linger is due": lambda server: server.waits(50),
-    "connection lost": lambda server: server.loses_connection(),
-}
-
-
-@pytest.mark.parametrize("what", SERVER_INPUTS)
-@pytest.mark.parametrize("state", table("server"))
-def test_server(state: str, what: str) -> None:
-    """A server goes where the table says, or stays without an entry [S8.1, S8.2, S8.3, S12.1]."""
-    server = server_in(state, what)
-    SERVER_INPUTS[what](server)
-    assert server.connection.state.name == table("server")[state].get(what, state)
-
-
-ANSWER = "GOODBYE, the answer to `exit`"
-
-
 def client_in(state: str, what: str) -> Client:
-    """Return a client in this state, at 1 o'clock, to which that can happen.
+    """Return a client in this state, at 1, to which that can happen.
 
     `Bob` is unanswered, so that GOODBYE does not answer `exit`, unless it is to do so.
     """
@@ -129,64 +117,42 @@ def client_in(state: str, what: str) -> Client:
         linger=4 if what == "linger is due" else 1000,
     )
     client.asks(b"Ada")
-    if what == ANSWER:
+    if what == "GOODBYE, the answer to `exit`":
         client.asks_exit()
     else:
         client.asks(b"Bob")
     client.waits(1)
-    heard = {
-        "CONNECTED": b"",
-        "WELCOMED": WELCOME,
-        "PROMPTED": WELCOME + PROMPT + hello(b"Ada") + PROMPT,
-        "GREETED": WELCOME + PROMPT + hello(b"Ada"),
-        "CLOSING": GOODBYE,
-        "ENDED": b"nonsense",
-    }[state]
-    if heard:
-        client.hears(heard)
-    assert client.connection.state.name == state
+    if HEARD_IN[state]:
+        client.hears(HEARD_IN[state])
     return client
 
 
-CLIENT_INPUTS: dict[str, Callable[[Client], object]] = {
-    "WELCOME": lambda client: client.hears(WELCOME),
-    "PROMPT": lambda client: client.hears(PROMPT),
-    "HELLO": lambda client: client.hears(hello(b"Bob")),
-    ANSWER: lambda client: client.hears(GOODBYE),
-    "GOODBYE, before that": lambda client: client.hears(GOODBYE),
-    "SORRY": lambda client: client.hears(TOO_SLOW),
-    "any other words": lambda client: client.hears(b"nonsense"),
-    "reply is due": lambda client: client.waits(50),
-    "told to shut down": lambda client: client.shuts_down(),
-    "the peer's EOF": lambda client: client.hears_eof(),
-    "linger is due": lambda client: client.waits(50),
-    "connection lost": lambda client: client.loses_connection(),
-}
-
-
-def client_goes_to(state: str, what: str) -> str:
-    """Return the state to which this leads: where a word has no entry, it is any other word."""
-    row = table("client")[state]
-    other_word = row.get("any other words") if what in ("WELCOME", "PROMPT", "HELLO") else None
-    return row.get(what) or other_word or state
-
-
 @pytest.mark.parametrize(
-    ("state", "what"),
+    ("role", "state", "what"),
     [
-        (state, what)
-        for state, what in itertools.product(table("client"), CLIENT_INPUTS)
-        if (state, what) not in {("CONNECTED", ANSWER), ("WELCOMED", ANSWER)}  # nothing is sent yet
-    ],
+        (role, state, what.value)
+        for role in ROLES
+        for state, what in itertools.product(table(role), inputs_of(TABLES[role]))
+        if (state, what) not in {("CONNECTED", Input.GOODBYE), ("WELCOMED", Input.GOODBYE)}
+    ],  # nothing is sent yet that these could answer
 )
-def test_client(state: str, what: str) -> None:
-    """A client goes where the table says, or stays without an entry [C1.1, C1.2, C1.3, C6.1]."""
-    client = client_in(state, what)
-    CLIENT_INPUTS[what](client)
-    assert client.connection.state.name == client_goes_to(state, what)
+def test_state_changes_as_the_table_says(role: str, state: str, what: str) -> None:
+    """Without an entry it stays, unless it is a word for a client: then that is any other word.
 
-
-@pytest.mark.parametrize(("role", "inputs"), [("server", SERVER_INPUTS), ("client", CLIENT_INPUTS)])
-def test_everything_is_made_to_happen(role: str, inputs: dict[str, object]) -> None:
-    """The two tests above leave out nothing that the tables know."""
-    assert [what.value for what in inputs_of(TABLES[role])] == list(inputs)
+    [C1.1, C1.2, C1.3, C6.1, S8.1, S8.2, S8.3, S12.1]
+    """
+    driven = server_in(state, what) if role == "server" else client_in(state, what)
+    assert driven.connection.state.name == state or what == "the server is full"
+    if what in WORDS:
+        driven.hears(WORDS[what])
+    elif what == "told to shut down":
+        driven.shuts_down()
+    elif what == "the peer's EOF":
+        driven.hears_eof()
+    elif what == "connection lost":
+        driven.loses_connection()
+    else:  # a timer, due at 5 where it runs
+        driven.waits(50)
+    row = table(role)[state]
+    other_word = row.get("any other words") if what in WORDS else None
+    assert driven.connection.state.name == (row.get(what) or other_word or state)

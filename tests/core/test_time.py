@@ -2,372 +2,152 @@
 
 import math
 from bisect import bisect
+from itertools import accumulate
 
 import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from greeter_core import (
-    ClientConfig,
-    ClientConnection,
-    ConversationEnded,
-    EndReason,
-    EOFReceived,
-    Framing,
-    LocalProtocolError,
-    NamesReceived,
-    Refusal,
-    Refused,
-    ServerConfig,
-    ServerConnection,
-    ServerState,
-)
-
-from .helpers import (
-    AUTO,
-    EOF,
-    GOODBYE,
-    LINES,
-    PROMPT,
-    RAW,
-    TOO_SLOW,
-    WELCOME,
-    Client,
-    Driven,
-    Outcome,
-    Script,
-    Server,
-    Step,
-    client_configs,
-    client_scripts,
-    hello,
-    law,
-    lifetimes,
-    play,
-    seconds,
-    server_configs,
-    server_scripts,
-)
-
-ADA, BOB = hello(b"Ada"), hello(b"Bob")
-WAIT: Step = ("wait", None)
+import greeter_core as core
+from tests.support import laws
+from tests.support.laws import WAIT, Case, Outcome, Script, Step, law, play, together
+from tests.support.virtual import LINES, RAW, Client, Server, perform, plays
+from tests.support.words import ADA, PROMPT, WELCOME
 
 
-# T1 What timers count from
+@plays(r"""
+pace counts from when a HELLO was really said [T1, S2.2]
+    AUTO asked | 1 C Ada | 5.5 late | 5.5 S HELLO:Ada | 5.5 next 6.5 | 6.5 S PROMPT
+pace counts from when a late name was read [T1, T3, S2.2]
+    RAW | 0 S WELCOME | 5 late C Ada | 5 S PROMPT HELLO:Ada | 5 next 6
+idle counts from the end of the silence that made a name [T1, S9.1]
+    AUTO asked | 1 C Ada | 50 late | 50 S HELLO:Ada | 51 S PROMPT | 60 next 103
+linger counts from a late refusal for idleness [T1, S8.3]
+    LINES asked | 105 late | 105 S TOO_SLOW EOF | 105 next 115
+linger counts from when (a lifetime/an undecided exit at its end) is found over [T1, S11.1]
+    AUTO quiet=20 max_lifetime=50 asked | 45 C (\n/exit) (| 45 S PROMPT/) | 55 late
+    | 55 S GOODBYE EOF | 55 next 65 | 60 late C Ada\n | 65- is CLOSING | 65 is (LIFETIME/EXIT)
+linger counts from when an exit that silence ended is answered [T1, S5.2]
+    AUTO asked | 1 C exit | 90 late | 90 S GOODBYE EOF | 90 next 100
+what was due in a long time comes in one call, except the last PROMPT and the end [T1, T2]
+    AUTO | 0 S WELCOME | 0 C Ada | 1000 late | 1000 S PROMPT HELLO:Ada PROMPT TOO_SLOW EOF
+    | 1000 is CLOSING | 1000 next 1010 | 2000 late
+    | 2000 events NamesReceived Refused ConversationEnded | 2000 is REFUSED
+
+idle before quiet: refused [T2]
+    AUTO idle_timeout=3 asked | 1.5 C Ada | 20 late | 20 S TOO_SLOW EOF
+idle after quiet: greeted, and idle starts anew [T2]
+    AUTO idle_timeout=3 | 0 S WELCOME | 0.5 C Ada | 5 late | 5 S PROMPT HELLO:Ada | 5 next 5.5
+idle and quiet on a tie: greeted [T2, S9.1]
+    AUTO idle_timeout=3 asked | 1 C Ada | 3 S HELLO:Ada | 3 is OPEN
+pace, quiet and idle on a tie come in this order [T2]
+    AUTO pace=2 quiet=2 idle_timeout=2 | 0 S WELCOME | 0 C Ada | 2 late | 2 S PROMPT HELLO:Ada
+    | 2 next 4
+lifetime comes last on a tie, when silence has made a name of the tail [T2]
+    AUTO pace=2 quiet=2 idle_timeout=2 max_lifetime=2 | 0 S WELCOME | 0 C Ada | 50 late
+    | 50 S PROMPT HELLO:Ada PROMPT GOODBYE EOF | 50 is RAW
+lifetime comes last on a tie, and so never when idleness is due [T2]
+    LINES idle_timeout=2 max_lifetime=2 | 0 S WELCOME PROMPT | 50 late | 50 S TOO_SLOW EOF
+    | 50 C EOF | 50 is REFUSED
+
+data before quiet: the name goes on [T3, S4.2]
+    AUTO asked | 1 C Ada | 50 late C \x20Lovelace | 50 next 52 | 52 late C \n
+    | 52 S HELLO:Ada\x20Lovelace PROMPT
+data before idle: the name is greeted, and counts [T3, S9.1]
+    LINES asked | 99 C Ada | 150 late C \n | 150 S HELLO:Ada PROMPT | 150 next 250
+data before lifetime: the name is greeted [T3, S11.1]
+    LINES max_lifetime=50 asked | 55 late C Ada\nBo | 55 S HELLO:Ada PROMPT GOODBYE EOF | 55 next 65
+data before lifetime: exit is the reason [T3, S11.1]
+    LINES max_lifetime=50 asked | 55 late C exit\n | 55 S GOODBYE EOF | 55 C EOF | 55 is EXIT
+data before linger keeps nothing alive [T3, S8.2, S8.3]
+    LINES asked | 1 C exit\n | 1 S GOODBYE EOF | 11 late C Ada\n | 11 is EXIT
+bytes that are no name before idle: refused in the same call [T3, S9.2]
+    LINES asked | 100 late C x | 100 S TOO_SLOW EOF | 100 next 110
+blank line (with LF/with CR LF) before idle: asked and refused in the same call [T3, S9.2]
+    LINES asked | 100 late C (\n/\r\n) | 100 S PROMPT TOO_SLOW EOF | 100 next 110
+EOF before quiet ends the tail [T3, S7.1]
+    AUTO asked | 1 C Ada | 50 late C EOF | 50 S HELLO:Ada EOF | 50 is AUTO EOF
+    | 50 events NamesReceived EOFReceived ConversationEnded
+EOF before (idle/lifetime) [T3, S7.2]
+    LINES max_lifetime=(inf/50) asked | 500 late C EOF | 500 S EOF
+    | 500 events EOFReceived ConversationEnded | 500 is EOF
+EOF before linger is reported [T3, S8.2]
+    LINES asked | 1 C exit\n | 1 S GOODBYE EOF | 50 late C EOF
+    | 50 events ExitReceived EOFReceived ConversationEnded | 50 is EXIT
+shutdown after idle [T3, S10.2]
+    LINES asked | 100 late shutdown | 100 S TOO_SLOW EOF
+shutdown after quiet, which makes the framing RAW [T3, S10.2]
+    AUTO asked | 1 C Ada | 3 late shutdown | 3 S HELLO:Ada PROMPT GOODBYE EOF | 3 is RAW
+lost connection fires no timer [E5]
+    AUTO asked | 1 C Ada | 500 late lost | 500 is CONNECTION_LOST | 500 events ConversationEnded
+
+timers do not fire early, and fire once [T5]
+    RAW | 0 S WELCOME | 0 late | 0.5 late | 1- late | 1 late | 1 S PROMPT | 1 late | 2 late
+""")
+def test_server_time_plays(play: str) -> None:
+    perform(Server, play)
 
 
-def test_pace_after_a_late_quiet() -> None:
-    """The PROMPT after a name that silence ended counts from when its HELLO was said [T1, S2.2]."""
-    server = Server(AUTO)
-    server.hears(b"Ada", at=1)
-    assert server.late(5.5) == ADA
-    assert server.connection.deadline == 6.5
-    assert server.late(6.5) == PROMPT
+@plays(r"""
+reply is found to be over late [T1, C5.1]
+    LINES | 0 asks Ada | 25 late | 25 C EOF | 25 is TIMED_OUT finished | 25 unanswered Ada
+linger counts from when the last word was read [T1, C6.1]
+    LINES | 25 late S GOODBYE | 25 C EOF | 25 next 30
+data before reply: a whole word has come in time, a part of one has not [T3, C5.1]
+    LINES | 15 late S WELCOME | 15 next 25 | 20 asks Ada | 50 late S PROMPT | 50 C Ada\n
+    | 50 next 60 | 60 late S Hello\x20Ada! | 60 C EOF | 60 is TIMED_OUT
+EOF before reply [T3, C6.2]
+    AUTO | 50 late S EOF | 50 C EOF | 50 is EOF | 50 events ConversationEnded
+shutdown after reply [T3, C6.1]
+    AUTO | 10 late shutdown | 10 C EOF | 10 is TIMED_OUT
+exit after reply is too late [T3, C2.2]
+    AUTO | 10 late exit | 10 C EOF | 10 is TIMED_OUT
+""")
+def test_client_time_plays(play: str) -> None:
+    perform(Client, play)
 
 
-def test_pace_after_a_late_arrival() -> None:
-    """The PROMPT after a name that was read late counts from when that was read [T1, T3, S2.2]."""
-    server = Server(RAW)
-    assert server.hears_late(b"Ada", 5) == PROMPT + ADA
-    assert server.connection.deadline == 6
-
-
-def test_idle_after_a_late_quiet() -> None:
-    """The idle time of a name that silence ended counts from the end of that silence [T1, S9.1]."""
-    server = Server(AUTO)
-    server.hears(b"Ada", at=1)
-    server.late(50)
-    server.waits(60)
-    assert server.connection.deadline == 103
-
-
-def test_linger_after_a_late_idle() -> None:
-    """A refusal that comes late leaves the client as much time as any other [T1, S8.3]."""
-    server = Server(LINES)
-    assert server.late(105) == TOO_SLOW
-    assert server.connection.deadline == 115
-
-
-@pytest.mark.parametrize(("tail", "reason"), [(b"\n", EndReason.LIFETIME), (b"exit", EndReason.EXIT)])
-def test_linger_after_a_late_lifetime(tail: bytes, reason: EndReason) -> None:
-    """A lifetime that is found to be over late leaves the client the full `linger` [T1, S11.1]."""
-    server = Server(AUTO, quiet=20, max_lifetime=50)
-    server.hears(tail, at=45)
-    assert server.late(55) == GOODBYE
-    assert server.connection.deadline == 65
-    assert server.hears_late(b"Ada\n", 60) == b""
-    server.waits(65)
-    assert server.end is reason
-
-
-def test_linger_after_a_late_exit() -> None:
-    """`linger` counts from when an `exit` that silence ended is answered [T1, S5.2]."""
-    server = Server(AUTO)
-    server.hears(b"exit", at=1)
-    assert server.late(90) == GOODBYE
-    assert server.connection.deadline == 100
-
-
-def test_everything_late() -> None:
-    """What was due in all that time comes in one call, except PROMPT and end [T1, T2]."""
-    server = Server(AUTO)
-    server.connection.receive_data(b"Ada", 0)
-    assert server.late(1000) == PROMPT + ADA + PROMPT + TOO_SLOW
-    assert server.connection.state is ServerState.CLOSING
-    assert server.connection.deadline == 1010
-    server.late(2000)
-    assert server.events == [
-        NamesReceived((b"Ada",)),
-        Refused(Refusal.IDLE, TOO_SLOW[:-1]),
-        ConversationEnded(EndReason.REFUSED),
-    ]
-
-
-def test_late_patience_of_the_client() -> None:
-    """A word that did not come in time ends the conversation when that is noticed [T1, C5.1]."""
-    client = Client(LINES)
-    client.asks(b"Ada")
-    client.late(25)
-    assert client.events == [ConversationEnded(EndReason.TIMED_OUT, (b"Ada",))]
-    assert client.said == [(25, EOF)]
-    assert client.connection.finished
-
-
-def test_late_last_word_of_the_client() -> None:
-    """A client that reads the last word late waits `linger` from then on [T1, C6.1]."""
-    client = Client(LINES)
-    client.hears_late(GOODBYE, 25)
-    assert client.connection.deadline == 30
-
-
-# T2 The order of deadlines
-
-
-def test_earlier_deadlines_first() -> None:
-    """Idleness due before the silence refuses the client, one due after it starts anew [T2]."""
-    server = Server(AUTO, quiet=2, idle_timeout=3)
-    server.hears(b"Ada", at=1.5)
-    assert server.late(20) == TOO_SLOW
-    server = Server(AUTO, quiet=2, idle_timeout=3)
-    server.hears(b"Ada", at=0.5)
-    assert server.late(5) == PROMPT + ADA
-    assert server.connection.deadline == 5.5
-
-
-def test_ties() -> None:
-    """On a tie silence comes before idleness: a name at the last moment is greeted [T2, S9.1]."""
-    server = Server(AUTO, quiet=2, idle_timeout=3)
-    server.hears(b"Ada", at=1)
-    server.waits(3)
-    assert server.said == [(0, WELCOME), (1, PROMPT), (3, ADA)]
-    assert server.connection.state is ServerState.OPEN
-
-
-def test_all_at_once() -> None:
-    """A PROMPT, a name and idleness that are due together come in this order [T2]."""
-    server = Server(AUTO, pace=2, quiet=2, idle_timeout=2)
-    server.connection.receive_data(b"Ada", 0)
-    assert server.late(2) == PROMPT + ADA
-    assert server.connection.deadline == 4
-
-
-def test_lifetime_comes_after_other_deadlines() -> None:
-    """On a tie the lifetime comes last: where idleness is due, it is never over [T2]."""
-    server = Server(AUTO, pace=2, quiet=2, idle_timeout=2, max_lifetime=2)
-    server.connection.receive_data(b"Ada", 0)
-    assert server.late(50) == PROMPT + ADA + PROMPT + GOODBYE
-    assert server.connection.framing is RAW, "silence has made a name of it, not the lifetime"
-    server = Server(LINES, idle_timeout=2, max_lifetime=2)
-    assert server.late(50) == TOO_SLOW
-    server.hears_eof()
-    assert server.end is EndReason.REFUSED
-
-
-# T3 An arrival comes before a judgement
-
-
-def test_data_before_quiet() -> None:
-    """Bytes that are read before the silence was noticed go on with the name [T3, S4.2]."""
-    server = Server(AUTO)
-    server.hears(b"Ada", at=1)
-    assert server.hears_late(b" Lovelace", 50) == b""
-    assert server.connection.deadline == 52
-    assert server.hears_late(b"\n", 52) == hello(b"Ada Lovelace") + PROMPT
-
-
-def test_data_before_idle() -> None:
-    """A name that is read before idleness was noticed is greeted, and counts [T3, S9.1]."""
-    server = Server(LINES)
-    server.hears(b"Ada", at=99)
-    assert server.hears_late(b"\n", 150) == ADA + PROMPT
-    assert server.connection.deadline == 250
-
-
-def test_data_before_lifetime() -> None:
-    """A name that is read before the lifetime was found to be over is greeted [T3, S11.1]."""
-    server = Server(LINES, max_lifetime=50)
-    assert server.hears_late(b"Ada\nBo", 55) == ADA + PROMPT + GOODBYE
-    assert server.connection.deadline == 65
-    server = Server(LINES, max_lifetime=50)
-    server.hears_late(b"exit\n", 55)
-    server.hears_eof()
-    assert server.end is EndReason.EXIT
-
-
-def test_data_before_reply() -> None:
-    """A word that is read before the patience was found to be over has come in time [T3, C5.1]."""
-    client = Client(LINES)
-    client.hears_late(WELCOME, 15)
-    assert client.connection.deadline == 25
-    client.asks(b"Ada", at=20)
-    assert client.hears_late(PROMPT, 50) == b"Ada\n"
-    assert client.connection.deadline == 60
-    client.hears_late(ADA[:-1], 60)
-    assert client.end is EndReason.TIMED_OUT, "part of a word is no word"
-
-
-def test_data_before_linger() -> None:
-    """Bytes keep no closing conversation alive, even if they are read first [T3, S8.2, S8.3]."""
-    server = Server(LINES)
-    server.hears(b"exit\n", at=1)
-    assert server.hears_late(b"Ada\n", 11) == b""
-    assert server.end is EndReason.EXIT
-
-
-@pytest.mark.parametrize("drip", [b"x", b"\n", b"\r\n"])
-def test_a_dripper_is_still_idle(drip: bytes) -> None:
-    """Bytes and blank lines are handled first, and right after them idleness is due [T3, S9.2]."""
-    server = Server(LINES)
-    answer = server.hears_late(drip, 100)
-    assert answer == (PROMPT if b"\n" in drip else b"") + TOO_SLOW
-    assert server.connection.deadline == 110
-
-
-def test_eof_before_quiet() -> None:
-    """The end of the stream ends a tail, if it is read before quiet is noticed [T3, S7.1]."""
-    server = Server(AUTO)
-    server.hears(b"Ada", at=1)
-    server.now = 50
-    assert server.hears_eof() == ADA
-    assert server.connection.framing is AUTO
-    assert server.events[-2:] == [EOFReceived(), ConversationEnded(EndReason.EOF)]
-
-
-def test_eof_before_idle_and_lifetime() -> None:
-    """A client whose end of the stream is read is not refused, nor told goodbye [T3, S7.2]."""
-    for server in (Server(LINES), Server(LINES, max_lifetime=50)):
-        server.now = 500
-        assert server.hears_eof() == b""
-        assert server.events == [EOFReceived(), ConversationEnded(EndReason.EOF)]
-
-
-def test_eof_before_linger() -> None:
-    """The end of the stream is reported where it is read before linger was noticed [T3, S8.2]."""
-    server = Server(LINES)
-    server.hears(b"exit\n", at=1)
-    server.now = 50
-    server.hears_eof()
-    assert server.events[-2:] == [EOFReceived(), ConversationEnded(EndReason.EXIT)]
-
-
-def test_eof_before_reply() -> None:
-    """The end of the server's stream ends the conversation, however late it is read [T3, C6.2]."""
+def test_name_after_reply_was_due_is_refused() -> None:
+    """And that end is reported as always [T3, C2.2, E2]."""
     client = Client()
-    client.now = 50
-    client.hears_eof()
-    assert client.events == [ConversationEnded(EndReason.EOF)]
-
-
-def test_shutdown_after_a_deadline() -> None:
-    """A shutdown comes after what is due by then [T3, S10.2]."""
-    server = Server(LINES)
-    server.now = 100
-    assert server.shuts_down() == TOO_SLOW
-    server = Server(AUTO)
-    server.hears(b"Ada", at=1)
-    server.now = 3
-    assert server.shuts_down() == ADA + PROMPT + GOODBYE
-    assert server.connection.framing is RAW, "silence has made a name of it, not the shutdown"
-    client = Client()
-    client.now = 10
-    client.shuts_down()
-    assert client.end is EndReason.TIMED_OUT
-
-
-def test_asking_after_a_deadline() -> None:
-    """After what is due by then, `exit` is too late, and a name is refused [T3, C2.2]."""
-    client = Client()
-    client.now = 10
-    client.asks_exit()
-    assert client.end is EndReason.TIMED_OUT
-    client = Client()
-    with pytest.raises(LocalProtocolError, match="after the end"):
+    with pytest.raises(core.LocalProtocolError, match="after the end"):
         client.connection.send_name(b"Ada", 10)
+    client.take()
+    assert client.events == [core.ConversationEnded(core.EndReason.TIMED_OUT)]
 
 
-def test_a_lost_connection_fires_nothing() -> None:
-    """A lost connection carries no time: what was due and not noticed does not happen [E5]."""
-    server = Server(AUTO)
-    server.connection.receive_data(b"Ada", 0)
-    server.now = 500
-    server.loses_connection()
-    assert server.events == [ConversationEnded(EndReason.CONNECTION_LOST)]
+# T3 What is due comes before a call, and after an arrival
+
+CALLS = ("shutdown", "send_name", "send_exit")
 
 
-def with_looks_before(script: Script, steps: set[str]) -> Script:
-    """Return the script with a `handle_timeout` before each of these steps, at its time."""
-    return [(now, what) for now, step in script for what in ([WAIT] * (step[0] in steps) + [step])]
+@given(laws.cases)
+@law(240)
+def test_calls_fire_what_is_due_first_and_arrivals_afterwards(case: Case) -> None:
+    """A call is `handle_timeout` and then that; after an arrival a look adds nothing [T3, T5].
 
-
-def with_looks_after(script: Script, steps: set[str]) -> Script:
-    """Return the script with a `handle_timeout` after each of these steps, at its time."""
-    return [(now, what) for now, step in script for what in ([step] + [WAIT] * (step[0] in steps))]
-
-
-@given(server_configs, server_scripts)
-@law(80)
-def test_calls_look_first(config: ServerConfig, script: Script) -> None:
-    """Told to shut down, a server does exactly `handle_timeout` and then that [T3]."""
-    looked = play(ServerConnection(config, now=0), with_looks_before(script, {"shutdown"}))
-    assert looked == play(ServerConnection(config, now=0), script)
-
-
-@given(client_configs, client_scripts)
-@law(80)
-def test_calls_of_the_client_look_first(config: ClientConfig, script: Script) -> None:
-    """What a client is asked is exactly `handle_timeout` and then that [T3]."""
-    # A name that is refused need not let the time pass (E2), so after each both look once more.
-    steps = {"shutdown", "name", "exit"}
-    script = [(now, what) for now, step in script for what in [step] + [WAIT] * (step[0] == "name")]
-    looked = play(ClientConnection(config, now=0), with_looks_before(script, steps))
-    assert looked == play(ClientConnection(config, now=0), script)
-
-
-@given(server_configs, server_scripts)
-@law(80)
-def test_every_input_fires_what_is_due(config: ServerConfig, script: Script) -> None:
-    """After what came from the peer, a look at the same time does nothing [T3, T5]."""
-    steps = {"data", "eof", "in flight"}
-    looked = play(ServerConnection(config, now=0), with_looks_after(script, steps))
-    assert looked == play(ServerConnection(config, now=0), script)
-
-
-@given(client_configs, client_scripts)
-@law(80)
-def test_every_input_of_the_client_fires_what_is_due(config: ClientConfig, script: Script) -> None:
-    """After what came from the server, to look at the same time changes nothing [T3, T5]."""
-    steps = {"data", "eof", "exit"}
-    looked = play(ClientConnection(config, now=0), with_looks_after(script, steps))
-    assert looked == play(ClientConnection(config, now=0), script)
+    A name that is refused need not let the time pass (E2), so after each both look once more.
+    """
+    script = [
+        (now, what)
+        for now, step in case.script
+        for what in [step] + [WAIT] * (step[0] == "send_name")
+    ]
+    looked = [
+        (now, what)
+        for now, step in script
+        for what in ([WAIT, step] if step[0] in CALLS else [step, WAIT])
+    ]
+    assert play(case.open(), looked) == play(case.open(), script)
 
 
 # T4 Time never runs backwards
 
 
-def test_backwards() -> None:
-    """A time that is earlier than one already seen counts as the latest one seen [T4]."""
-    server = Server(RAW, idle_timeout=100)
+def test_earlier_time_counts_as_the_latest_one_seen() -> None:
+    """[T4]."""
+    server = Server(RAW)
     server.waits(2)
     server.connection.handle_timeout(50)
     server.connection.receive_data(b"Ada", 20)
@@ -380,213 +160,104 @@ def test_backwards() -> None:
     server.connection.handle_timeout(51)
     assert server.connection.data_to_send() == PROMPT
     assert server.connection.deadline == 150
-
-
-def test_backwards_at_the_client() -> None:
-    """The client's time does not run backwards either [T4]."""
     client = Client(LINES)
     client.hears(WELCOME + PROMPT, at=5)
     client.connection.send_name(b"Ada", -5)
     assert client.connection.deadline == 15
 
 
-steps_in_disorder = st.sampled_from(
-    [
-        *(("data", data) for data in (b"a", b"a\n", b"exit")),
-        *((what, None) for what in ("wait", "in flight", "shutdown")),
-    ]
+in_disorder = st.tuples(
+    st.floats(-10, 10),
+    st.one_of(
+        st.tuples(st.just("receive_data"), st.sampled_from([b"a", b"a\n", b"exit"])),
+        st.sampled_from([WAIT, ("data_in_flight", None), ("shutdown", None)]),
+    ),
 )
 
 
-@given(server_configs, st.lists(st.tuples(st.floats(-10, 10), steps_in_disorder), max_size=8))
+@given(laws.server_configs, st.lists(in_disorder, max_size=8))
 @law(40)
-def test_backwards_is_the_latest(config: ServerConfig, script: Script) -> None:
-    """Times in disorder give what they give when each is replaced by the latest before it [T4]."""
-    latest, ordered = 0.0, []
-    for now, step in script:
-        latest = max(latest, now)
-        ordered.append((latest, step))
-    disordered = play(ServerConnection(config, now=0), script)
-    assert disordered == play(ServerConnection(config, now=0), ordered)
+def test_times_in_disorder(config: core.ServerConfig, script: Script) -> None:
+    """They give what they give when each is replaced by the latest before it [T4]."""
+    latest = accumulate((now for now, _ in script), max, initial=0.0)
+    ordered = [*zip([*latest][1:], (step for _, step in script), strict=True)]
+    assert play(Case(config, script).open(), script) == play(Case(config, script).open(), ordered)
 
 
 # T5 A function of the timestamped inputs
 
-
-def test_early_and_repeated() -> None:
-    """Before its deadline no timer fires, and at its deadline it fires once [T5]."""
-    server = Server(RAW)
-    for now in (0, 0.5, math.nextafter(1, 0)):
-        assert server.late(now) == b""
-    assert [server.late(now) for now in (1, 1, 2)] == [PROMPT, b"", b""]
+looks = st.lists(st.one_of(laws.seconds, st.floats(0, 50)), max_size=6)
 
 
-def play_with_early_looks(
-    connection: ServerConnection | ClientConnection, script: Script, looks: list[float]
-) -> Outcome:
-    """Play a script, with additional calls of `handle_timeout` wherever nothing is due yet."""
-    steps = list(script)
+@given(laws.cases, looks)
+@law(200)
+def test_early_looks_change_nothing(case: Case, looks: list[float]) -> None:
+    """However often `handle_timeout` is called before anything is due [T5]."""
+    early: Step = ("early look", None)
+    steps = list(case.script)
     for now in sorted(looks):
-        steps.insert(bisect([when for when, _ in steps], now), (now, ("early look", None)))
-    outcome = play(connection, [])
-    stream, eofs, errors = outcome.stream, outcome.eofs, outcome.errors
-    events = list(outcome.events)
+        steps.insert(bisect([when for when, _ in steps], now), (now, early))
+    connection = case.open()
+    outcomes = []
     for now, step in steps:
-        if step[0] == "early look":
-            for _ in range(2):
-                if connection.deadline > now:
-                    connection.handle_timeout(now)
-        else:
-            outcome = play(connection, [(now, step)])
-            stream += outcome.stream
-            eofs, errors = eofs + outcome.eofs, errors + outcome.errors
-            events += outcome.events
-    return attrs.evolve(play(connection, []), stream=stream, eofs=eofs, events=events, errors=errors)
+        if step is not early:
+            outcomes.append(play(connection, [(now, step)]))
+        elif connection.deadline > now:
+            connection.handle_timeout(now)
+            connection.handle_timeout(now)
+    assert together([*outcomes, play(connection, [])]) == play(case.open(), case.script)
 
 
-looks = st.lists(st.one_of(seconds, st.floats(0, 50)), max_size=6)
+def rests(case: Case, until: float, *, late: bool) -> Outcome:
+    """Play a script, then let time pass, with deadlines noticed late or not; then let all end."""
+    connection = case.open()
+    outcomes = [play(connection, [*case.script, *[(until, WAIT)] * late])]
+    while connection.deadline < math.inf:
+        outcomes.append(play(connection, [(connection.deadline, WAIT)]))
+    return together(outcomes)
 
 
-@given(server_configs, server_scripts, looks)
-@law(100)
-def test_early_looks_change_nothing(config: ServerConfig, script: Script, looks: list[float]) -> None:
-    """However often a server is asked before anything is due, all stays the same [T5]."""
-    looked = play_with_early_looks(ServerConnection(config, now=0), script, looks)
-    assert looked == play(ServerConnection(config, now=0), script)
+@given(laws.cases, st.one_of(laws.seconds, st.floats(0, 500)))
+@law(160)
+def test_late_looks_change_no_word(case: Case, wait: float) -> None:
+    """If nothing arrives meanwhile, a late look changes when words are said, not which [T5, T1]."""
+    until = case.after(wait)
+    assert rests(case, until, late=True) == rests(case, until, late=False)
 
 
-@given(client_configs, client_scripts, looks)
-@law(100)
-def test_early_looks_of_the_client_change_nothing(config: ClientConfig, script: Script, looks: list[float]) -> None:
-    """However often a client is asked before anything is due, all stays the same [T5]."""
-    looked = play_with_early_looks(ClientConnection(config, now=0), script, looks)
-    assert looked == play(ClientConnection(config, now=0), script)
-
-
-@given(client_configs, client_scripts)
+@given(laws.client_cases)
 @law(60)
-def test_data_in_flight_at_the_client(config: ClientConfig, script: Script) -> None:
-    """To a client, which owes no PROMPT, it is `handle_timeout` [S2.7]."""
+def test_data_in_flight_is_a_look_to_a_client(case: Case) -> None:
+    """It owes no PROMPT [S2.7]."""
     told, looked = (
-        play(ClientConnection(config, now=0), [(now, what) for now, step in script for what in (first, step)])
-        for first in (("in flight", None), WAIT)
+        play(case.open(), [(now, what) for now, step in case.script for what in (first, step)])
+        for first in (("data_in_flight", None), WAIT)
     )
     assert told == looked
 
 
-def rests(connection: ServerConnection | ClientConnection, script: Script, until: float, *, late: bool) -> Outcome:
-    """Play a script, then let time pass, with deadlines noticed late or not; then let all end."""
-    played = play(connection, script)
-    waits: Script = [(until, WAIT)] if late else []
-    rest = play(connection, waits)
-    stream, eofs, events = rest.stream, rest.eofs, list(rest.events)
-    while connection.deadline < math.inf:
-        rest = play(connection, [(connection.deadline, WAIT)])
-        stream += rest.stream
-        eofs += rest.eofs
-        events += rest.events
-    return attrs.evolve(
-        rest,
-        stream=played.stream + stream,
-        eofs=played.eofs + eofs,
-        events=[*played.events, *events],
-        errors=played.errors,
-    )
-
-
-@given(server_configs, server_scripts, st.one_of(seconds, st.floats(0, 500)))
-@law(100)
-def test_late_looks_change_no_word(config: ServerConfig, script: Script, wait: float) -> None:
-    """If nothing arrives meanwhile, a late look changes when words are said, not which [T5, T1]."""
-    until = (script[-1][0] if script else 0.0) + wait
-    in_time, late = (rests(ServerConnection(config, now=0), script, until, late=late) for late in (False, True))
-    assert late == in_time
-
-
-@given(client_configs, client_scripts, st.one_of(seconds, st.floats(0, 500)))
-@law(60)
-def test_late_looks_of_the_client_change_no_word(config: ClientConfig, script: Script, wait: float) -> None:
-    """Where nothing arrives meanwhile, a client that looks late comes to the same end [T5, T1]."""
-    until = (script[-1][0] if script else 0.0) + wait
-    in_time, late = (rests(ClientConnection(config, now=0), script, until, late=late) for late in (False, True))
-    assert late == in_time
-
-
-@given(server_configs, server_scripts, st.floats(-1e6, 1e6))
+@given(laws.server_cases, st.floats(-1e6, 1e6))
 @law(40)
-def test_only_differences_of_time_count(config: ServerConfig, script: Script, start: float) -> None:
+def test_only_differences_of_time_count(case: Case, start: float) -> None:
     """A clock that starts elsewhere, even below zero, moves only the deadlines [T5]."""
     start = float(round(start))  # so that the sums stay exact
-    moved = play(ServerConnection(config, now=start), [(start + now, step) for now, step in script])
-    plain = play(ServerConnection(config, now=0), script)
+    moved = play(case.open(start), [(start + now, step) for now, step in case.script])
+    plain = play(case.open(), case.script)
     assert moved == attrs.evolve(plain, deadline=plain.deadline + start)
 
 
 def test_default_times() -> None:
-    """By default the timers take the seconds of the table [S2.2, S4.2, S8.3, S9.1, C5.1, C6.1]."""
-    server = ServerConnection(now=0)
+    """[S2.2, S4.2, S8.3, S9.1, C5.1, C6.1]."""
+    server = core.ServerConnection(now=0)
     assert server.deadline == 0.02
     server.receive_data(b"Ada", 0)
     server.handle_timeout(0.02)
-    assert (server.framing, server.deadline) == (Framing.RAW, 0.04)
+    assert (server.framing, server.deadline) == (core.Framing.RAW, 0.04)
     server.handle_timeout(0.04)
     assert server.deadline == 300.02
     server.handle_timeout(300.02)
     assert server.deadline == 302.02
-    client = ClientConnection(now=0)
+    client = core.ClientConnection(now=0)
     assert client.deadline == 10
     client.shutdown(0)
     assert client.deadline == 2
-
-
-# Two words
-
-
-late_scripts = st.lists(
-    st.tuples(
-        st.sampled_from([0.0, 0.0, 0.5, 1.0, 2.5, 7.0, 40.0]),
-        st.one_of(
-            st.sampled_from([WAIT, WAIT, ("in flight", None)]),
-            st.tuples(st.just("data"), st.sampled_from([b"Ada", b"a", b"\r", b"exit", b"Bob\n", b"x" * 9])),
-            st.sampled_from([("shutdown", None), ("eof", None)]),
-        ),
-    ),
-    max_size=12,
-)
-"""Waits and steps: an adapter that comes as late as it likes to deadlines and to what arrives."""
-
-
-paced_configs = st.builds(
-    ServerConfig,
-    framing=st.sampled_from([AUTO, AUTO, RAW]),
-    max_name_size=st.just(8),
-    pace=st.sampled_from([0.5, 1.0, 2.0]),
-    quiet=st.sampled_from([0.0, 0.5, 1.0]),
-    idle_timeout=st.sampled_from([20.0, math.inf]),
-    max_lifetime=lifetimes,
-)
-
-
-@given(paced_configs, late_scripts)
-@law(150)
-def test_no_two_words_at_once(config: ServerConfig, waits: list[tuple[float, Step]]) -> None:
-    """Outside LINES a PROMPT that no word follows is said alone, late enough [S2.2, S2.4, T1]."""
-    server, ended = Driven(ServerConnection(config, now=0)), False
-    for wait, (what, argument) in waits:
-        server.now += wait
-        before = server.said[-1][0]
-        match what:
-            case "data" if not ended:
-                said = server.hears(argument)
-            case "eof":
-                said, ended = server.hears_eof(), True
-            case "shutdown":
-                said = server.shuts_down()
-            case "in flight":
-                said = server.is_unacknowledged()
-            case _:
-                said = server.late(server.now)
-        if server.connection.framing is not LINES and said.endswith(PROMPT):
-            assert said == PROMPT
-            assert server.now >= before + config.pace
-            assert what in ("wait", "data")
