@@ -1,298 +1,174 @@
-# ruff: noqa: PT012 - a failure may come out of a block, so that the whole block has to stand in `pytest.raises`
-"""The client as a library (`_client.py`), against the server, scripted peers, and the original server."""
+"""The client as a library, against servers that are scripted, and against our own."""
 
 import contextlib
 import errno
 import socket
-import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
-from pathlib import Path
+from functools import partial
+from typing import Any
 
 import pytest
 import trio
-from trio.testing import MockClock, memory_stream_pair, wait_all_tasks_blocked
+from trio.testing import MockClock, assert_checkpoints, memory_stream_pair, wait_all_tasks_blocked
 
 from greeter_core import (
     ClientConfig,
+    ClientEvent,
+    ConversationEnded,
     EndReason,
     Framing,
+    Greeted,
     LocalProtocolError,
-    ServerConfig,
+    ProtocolViolated,
     ServerConnection,
 )
 from greeter_trio import ConversationFailed, Greeter, drive, open_greeter
-from greeter_trio._net.tls import TLSStream, client_context, server_context
-
-from .certificates import Authority
-from .helpers import (
-    GOODBYE,
-    NO_LINGER,
-    PROMPT,
-    SETTLED,
-    WELCOME,
-    Peer,
-    hello,
-    nothing_left_open,
-    scripted,
-    serving,
+from greeter_trio._net.tls_stream import HandshakeFailed
+from tests.support.certificates import Authority
+from tests.support.connections import LINES
+from tests.support.descriptors import nothing_left_open
+from tests.support.peers import Peer, background, scripted
+from tests.support.plays import (
+    Step,
+    after,
+    ends,
+    greets,
+    hears,
+    hears_end,
+    hears_rest,
+    over_tls,
+    play,
+    resets,
+    says,
+    welcomes,
+    when,
 )
+from tests.support.servers import serving
+from tests.support.streams import StreamPair, tcp_pair, unix_pair
+from tests.support.words import ADA, BOB, EVE, GOODBYE, PROMPT, WELCOME, hello
 
-Script = Callable[[Peer], Awaitable[None]]
-
-NOT_NAMES = ["", "exit", "two\nlines", "carriage\rreturn", "x" * 1025, "é" * 513]
+HOST = "127.0.0.1"
+LEAVE = play(hears(b"exit\n"), says(GOODBYE), hears_end())
+Pair = Callable[[], StreamPair]
 
 
 @contextlib.asynccontextmanager
-async def greeter_of(script: Script, config: ClientConfig | None = None) -> AsyncIterator[Greeter]:
-    """Open a greeter to a scripted server."""
+async def server(
+    *steps: Step, make: Pair = memory_stream_pair
+) -> AsyncIterator[trio.abc.HalfCloseableStream]:
+    """Yield a stream to a server that plays these steps, and then closes its end."""
+
+    async def run(stream: trio.abc.HalfCloseableStream) -> None:
+        async with stream:
+            await play(*steps)(Peer(stream))
+
+    async with background(run, make) as peer:
+        yield peer.stream
+
+
+@contextlib.asynccontextmanager
+async def greeter_of(
+    *steps: Step, make: Pair = memory_stream_pair, framing: Framing = Framing.AUTO
+) -> AsyncIterator[Greeter]:
     async with (
-        scripted(script) as port,
-        open_greeter("127.0.0.1", port, config=config or ClientConfig()) as greeter,
+        server(*steps, make=make) as stream,
+        open_greeter(stream=stream, config=ClientConfig(framing=framing)) as greeter,
     ):
         yield greeter
 
 
-def playing(*turns: tuple[bytes, bytes], end: Script | None = None) -> Script:
-    """Return the script of a server that asks for a name, and then hears and says these words in turn."""
-
-    async def play(peer: Peer) -> None:
-        await peer.say(WELCOME + PROMPT)
-        for heard, said in turns:
-            await peer.expect(heard)
-            if said:
-                await peer.say(said)
-        if end:
-            await end(peer)
-
-    return play
+async def all_of(greetings: AsyncIterator[str]) -> list[str]:
+    return [greeting async for greeting in greetings]
 
 
-ADA = (b"Ada\n", hello(b"Ada") + PROMPT)
-EXIT = (b"exit\n", GOODBYE)
+async def failure(call: Awaitable[object]) -> ConversationFailed:
+    with pytest.raises(ConversationFailed) as caught:
+        await call
+    return caught.value
 
 
-async def _close(peer: Peer) -> None:
-    await peer.close()
+# Greeting
 
 
-async def _reset(peer: Peer) -> None:
-    peer.reset()
-
-
-async def _wait(peer: Peer) -> None:
-    await peer.hear_all()
-
-
-# Against the server
-
-
-async def test_greet() -> None:
-    """`greet` returns what the server says to a name, for one name after the other."""
-    async with serving() as service, open_greeter("127.0.0.1", service.port) as greeter:
-        assert await greeter.greet("Ada") == "Hello Ada!"
+async def test_names_are_greeted_over_tcp() -> None:
+    async with serving() as running, open_greeter(HOST, running.port) as greeter:
         assert await greeter.greet("Grace Hopper") == "Hello Grace Hopper!"
+        assert await all_of(greeter.greet_all([])) == []
+        names = (name for name in ("Ada", "Bob"))
+        assert await all_of(greeter.greet_all(names)) == ["Hello Ada!", "Hello Bob!"]
+
+
+async def test_names_are_asked_together_and_greetings_returned_as_they_come() -> None:
+    """Each is a checkpoint, even if its greeting has come before."""
+    returned = trio.Event()
+    both = hears(b"Bob\nEve\nlate\n"), says(BOB + PROMPT + EVE + PROMPT)
+    late = when(returned), says(hello(b"late") + PROMPT)
+    async with greeter_of(welcomes(), greets(b"Ada"), *both, *late, LEAVE) as greeter:
+        greetings = greeter.greet_all(["Ada", "Bob", "Eve", "late"])
+        for name in ("Ada", "Bob", "Eve"):
+            with assert_checkpoints():
+                assert await anext(greetings) == f"Hello {name}!"
+        returned.set()
+        assert await all_of(greetings) == ["Hello late!"]
 
 
 @pytest.mark.parametrize(
-    ("client", "server"),
-    [*((Framing.AUTO, server) for server in Framing), (Framing.LINES, Framing.AUTO)],
+    "name", ["Zoë", "李", "👩‍🚀", "\udcff\udc80", "Exit", "!", "\x00\x1b[31m", "x" * 1024]
 )
-async def test_greet_in_every_framing(server: Framing, client: Framing) -> None:
-    """A client that finds out is understood by every server, and one that sends lines by all that take them."""
-    config = ClientConfig(framing=client)
-    async with (
-        serving(ServerConfig(framing=server, pace=0, quiet=0)) as service,
-        open_greeter("127.0.0.1", service.port, config=config) as greeter,
-    ):
-        assert [greeting async for greeting in greeter.greet_all(["Ada", "Grace"])] == [
-            "Hello Ada!",
-            "Hello Grace!",
-        ]
-
-
-async def test_greet_all_pipelines() -> None:
-    """Twenty thousand names are asked at once, and their greetings come in order."""
-    names = [f"name {number}" for number in range(20_000)]
-    async with serving() as service, open_greeter("127.0.0.1", service.port) as greeter:
-        greetings = [greeting async for greeting in greeter.greet_all(names)]
-    assert greetings == [f"Hello {name}!" for name in names]
-
-
-async def test_names_are_asked_together() -> None:
-    """Once the server is known to understand lines, all names go out without waiting for each other's answers."""
-    names = (
-        b"Grace\nEdsger\nBarbara\n",
-        hello(b"Grace") + PROMPT + hello(b"Edsger") + PROMPT + hello(b"Barbara") + PROMPT,
-    )
-    async with greeter_of(playing(ADA, names, EXIT, end=_wait)) as greeter:
-        greetings = [
-            greeting async for greeting in greeter.greet_all(["Ada", "Grace", "Edsger", "Barbara"])
-        ]
-    assert greetings == ["Hello Ada!", "Hello Grace!", "Hello Edsger!", "Hello Barbara!"]
-
-
-async def test_greetings_are_yielded_as_they_come() -> None:
-    """A greeting is there before the next one has come."""
-    heard = trio.Event()
-
-    async def play(peer: Peer) -> None:
-        await peer.say(WELCOME + PROMPT)
-        await peer.expect(b"Ada\n")
-        await peer.say(hello(b"Ada") + PROMPT)
-        await peer.expect(b"Grace\n")
-        await heard.wait()
-        await peer.say(hello(b"Grace") + PROMPT)
-        await peer.expect(b"exit\n")
-        await peer.say(GOODBYE)
-        await peer.hear_all()
-
-    async with greeter_of(play) as greeter:
-        greetings = greeter.greet_all(["Ada", "Grace"])
-        assert await anext(greetings) == "Hello Ada!"
-        heard.set()
-        assert await anext(greetings) == "Hello Grace!"
-
-
-async def test_greet_all_takes_any_iterable() -> None:
-    """Names can come from a generator, and there may be none at all."""
-    async with serving() as service, open_greeter("127.0.0.1", service.port) as greeter:
-        assert [greeting async for greeting in greeter.greet_all([])] == []
-        names = (name for name in ("Ada", "Grace"))
-        assert [greeting async for greeting in greeter.greet_all(names)] == [
-            "Hello Ada!",
-            "Hello Grace!",
-        ]
+async def test_names_of_all_kinds(name: str) -> None:
+    sent = name.encode("utf-8", "surrogateescape")
+    async with greeter_of(welcomes(), greets(sent), LEAVE) as greeter:
+        assert await greeter.greet(name) == f"Hello {name}!"
 
 
 @pytest.mark.parametrize(
-    ("name", "sent"),
-    [
-        ("Zoë", "Zoë".encode()),
-        ("李", "李".encode()),
-        ("👩‍🚀", "👩‍🚀".encode()),
-        ("\udcff\udc80", b"\xff\x80"),
-        ("Exit", b"Exit"),
-        ("!", b"!"),
-        ("\x00\x1b[31m", b"\x00\x1b[31m"),
-        ("x" * 1024, b"x" * 1024),
-    ],
+    "name", ["", "exit", "two\nlines", "carriage\rreturn", "x" * 1025, "é" * 513, "\ud800"]
 )
-async def test_names_of_all_kinds(name: str, sent: bytes) -> None:
-    """Names are sent as UTF-8, surrogate escapes as the bytes that they stand for, and come back as they were given."""
-    received: list[bytes] = []
-
-    async def play(peer: Peer) -> None:
-        await peer.say(WELCOME + PROMPT)
-        received.append((await peer.hear()).removesuffix(b"\n"))
-        await peer.say(hello(received[0]) + PROMPT)
-        await peer.hear()
-        await peer.say(GOODBYE)
-        await peer.hear_all()
-
-    async with greeter_of(play) as greeter:
-        assert await greeter.greet(name) == f"Hello {name}!"
-    async with serving() as service, open_greeter("127.0.0.1", service.port) as greeter:
-        assert await greeter.greet(name) == f"Hello {name}!"
-    assert received == [sent]
-
-
-@pytest.mark.parametrize("name", NOT_NAMES)
 async def test_what_is_no_name_is_refused(name: str) -> None:
-    """What cannot be a name raises `LocalProtocolError`, nothing is sent, and the conversation goes on."""
-    async with greeter_of(playing(ADA, EXIT, end=_wait)) as greeter:
+    """Nothing is sent, not even the names before it, and the conversation goes on."""
+    async with greeter_of(welcomes(), greets(b"Ada"), LEAVE) as greeter:
         with pytest.raises(LocalProtocolError):
             await greeter.greet(name)
         with pytest.raises(LocalProtocolError):
-            async for _ in greeter.greet_all(["Grace", name]):
-                pytest.fail("nothing was to be asked")
+            greeter.greet_all(["Bob", name])
+        with pytest.raises(LocalProtocolError, match="several names, not one"):
+            greeter.greet_all("Bob")
+        with pytest.raises(LocalProtocolError, match="leaving the block says it"):
+            greeter.greet_all(["exit"])
         assert await greeter.greet("Ada") == "Hello Ada!"
 
 
-async def test_text_that_utf8_cannot_say_is_refused_like_any_other() -> None:
-    """A lone surrogate that stands for no byte raises `LocalProtocolError`, as the documentation promises."""
-    async with greeter_of(playing(ADA, EXIT, end=_wait)) as greeter:
+async def test_the_framing_can_be_configured() -> None:
+    steps = hears(b"Ada"), says(ADA + PROMPT), hears(b"exit"), says(GOODBYE)
+    async with greeter_of(welcomes(), *steps, framing=Framing.RAW) as greeter:
+        assert await greeter.greet("Ada") == "Hello Ada!"
+
+
+async def test_the_end_of_the_block_says_exit_and_closes() -> None:
+    async with server(welcomes(), greets(b"Ada"), LEAVE) as stream:
+        async with open_greeter(stream=stream) as greeter:
+            await greeter.greet("Ada")
+        with pytest.raises(trio.ClosedResourceError):
+            await stream.receive_some()
+        failed = await failure(greeter.greet("Bob"))
+        assert failed.reason is EndReason.EXIT
+        assert str(failed) == "the conversation is over"
         with pytest.raises(LocalProtocolError):
-            await greeter.greet("\ud800")
-        assert await greeter.greet("Ada") == "Hello Ada!"
+            greeter.greet_all(["exit"])
 
 
-# Leaving
-
-
-async def test_the_end_of_the_block_says_exit() -> None:
-    """At the end of the block the server hears `exit` and then the end of the stream, and nothing else."""
-    said: list[bytes] = []
-    over = trio.Event()
-
-    async def hear_the_rest(peer: Peer) -> None:
-        await peer.hear_all()
-        said.append(peer.heard)
-        over.set()
-
-    async with scripted(playing(ADA, EXIT, end=hear_the_rest)) as port:
-        async with open_greeter("127.0.0.1", port) as greeter:
-            await greeter.greet("Ada")
-        await over.wait()
-    assert said == [b"Ada\nexit\n"]
-
-
-async def test_a_block_that_asks_for_nothing_says_exit() -> None:
-    """A greeter that is only opened and left says `exit` in good order."""
-    async with greeter_of(playing(EXIT, end=_wait)):
-        pass
-
-
-async def test_leaving_closes_the_connection() -> None:
-    """After the block no descriptor is left open, however it was left."""
-    async with nothing_left_open(), serving() as service:
-        async with open_greeter("127.0.0.1", service.port) as greeter:
-            await greeter.greet("Ada")
-        with pytest.raises(ZeroDivisionError):
-            async with open_greeter("127.0.0.1", service.port):
-                raise ZeroDivisionError
-        with trio.CancelScope() as scope:
-            async with open_greeter("127.0.0.1", service.port):
-                scope.cancel()
-                await trio.lowlevel.checkpoint()
-        assert scope.cancelled_caught
-
-
-async def test_the_bodys_own_exception_comes_out_as_itself() -> None:
-    """An exception in the block is neither wrapped in a group nor replaced, and nothing more is said."""
-    said: list[bytes] = []
-    over = trio.Event()
-
-    async def hear_the_rest(peer: Peer) -> None:
-        await peer.hear_all()
-        said.append(peer.heard)
-        over.set()
-
+async def test_a_block_that_fails_says_nothing_and_closes() -> None:
+    """Its exception is neither wrapped nor replaced."""
     problem = KeyError("mine")
-    async with scripted(playing(ADA, end=hear_the_rest)) as port:
-        with pytest.raises(KeyError) as caught:
-            async with open_greeter("127.0.0.1", port) as greeter:
+    async with server(welcomes(), greets(b"Ada"), hears_end()) as stream:
+        with pytest.raises(KeyError) as caught:  # noqa: PT012 - the block is what is tested
+            async with open_greeter(stream=stream) as greeter:
                 await greeter.greet("Ada")
                 raise problem
-        await over.wait()
-    assert caught.value is problem
-    assert said == [b"Ada\n"]
-
-
-async def test_a_greeter_that_was_left_greets_nobody() -> None:
-    """After the block `greet` raises `ConversationFailed`, whether exit was said or not."""
-    async with serving() as service:
-        async with open_greeter("127.0.0.1", service.port) as greeter:
-            pass
-        with pytest.raises(ConversationFailed, match="the conversation is over") as caught:
-            await greeter.greet("Ada")
-        assert caught.value.reason is EndReason.EXIT
-        with contextlib.suppress(ZeroDivisionError):
-            async with open_greeter("127.0.0.1", service.port) as greeter:
-                raise ZeroDivisionError
-        with pytest.raises(ConversationFailed) as caught:
-            await greeter.greet("Ada")
-        assert caught.value.reason is EndReason.CONNECTION_LOST
-        assert caught.value.unanswered == ("Ada",)
+        assert caught.value is problem
+        failed = await failure(greeter.greet("Bob"))
+        assert failed.reason is EndReason.CONNECTION_LOST
+        assert failed.unanswered == ("Bob",)
 
 
 # What goes wrong
@@ -301,760 +177,300 @@ async def test_a_greeter_that_was_left_greets_nobody() -> None:
 @pytest.mark.parametrize(
     ("end", "reason", "message"),
     [
-        (_close, EndReason.EOF, "the server closed the connection without saying goodbye"),
-        (
-            _reset,
-            EndReason.CONNECTION_LOST,
-            "the connection to the server was lost (Connection reset by peer)",
-        ),
-        (
-            playing(end=_close),
-            EndReason.VIOLATION,
-            'the server is no greeter: it said "Welcome!\\x0aWhat\'s your name?" and not "Hello Grace!"',
-        ),
-        (
-            lambda peer: peer.say(GOODBYE),
-            EndReason.SHUTDOWN,
-            "the server said goodbye before it was asked to",
-        ),
-        (
-            lambda peer: peer.say(b"Sorry, no name came in time.\n"),
-            EndReason.REFUSED,
-            "the server refused: Sorry, no name came in time.",
-        ),
+        (play(), EndReason.EOF, "the server closed the connection"),
+        (resets(), EndReason.CONNECTION_LOST, "was lost (Connection reset by peer)"),
+        (says(EVE), EndReason.VIOLATION, 'it said "Hello Eve!\\x0a" and not "Hello Bob!"'),
+        (says(GOODBYE), EndReason.SHUTDOWN, "the server said goodbye before it was asked to"),
+        (says(b"Sorry, no.\n"), EndReason.REFUSED, "the server refused: Sorry, no."),
     ],
     ids=["close", "reset", "garbage", "goodbye", "sorry"],
 )
-async def test_a_conversation_that_fails(end: Script, reason: EndReason, message: str) -> None:
-    """When the server ends it in the middle, what was answered is there, and the exception names reason and rest."""
-    greetings: list[str] = []
-
-    async def play(peer: Peer) -> None:
-        await peer.say(WELCOME + PROMPT)
-        await peer.expect(b"Ada\n")
-        await peer.say(hello(b"Ada") + PROMPT)
-        await peer.expect(b"Grace\nEdsger\n")
-        await end(peer)
-
-    async with scripted(play) as port:
-        with pytest.raises(ConversationFailed) as caught:
-            async with open_greeter("127.0.0.1", port) as greeter:
-                async for greeting in greeter.greet_all(["Ada", "Grace", "Edsger"]):
-                    greetings.append(greeting)  # noqa: PERF401 - those before the exception count
-    assert greetings == ["Hello Ada!"]
-    assert caught.value.reason is reason
-    assert str(caught.value) == message
-    assert caught.value.unanswered == ("Grace", "Edsger")
-
-
-async def test_garbage_is_escaped_in_the_message() -> None:
-    """What a stranger says is shown in the exception without its control characters."""
-
-    async def play(peer: Peer) -> None:
-        await peer.say(b"SSH-2.0-\x1b[2J\xff\r\n")
-        await peer.hear_all()
-
-    async with scripted(play) as port:
-        with pytest.raises(ConversationFailed) as caught:
-            async with open_greeter("127.0.0.1", port):
-                pytest.fail("this is no greeter")
-    assert str(caught.value) == (
-        'the server is no greeter: it said "SSH-2.0-\\x1b[2J\ufffd\\x0d\\x0a" and not "Welcome!"'
-    )
-    assert caught.value.reason is EndReason.VIOLATION
-    assert caught.value.unanswered == ()
+async def test_a_conversation_that_fails(end: Step, reason: EndReason, message: str) -> None:
+    """What was greeted is returned first; the failure is raised as often as it is met."""
+    steps = welcomes(), greets(b"Ada"), hears(b"Bob\nEve\n"), end
+    async with greeter_of(*steps, make=tcp_pair) as greeter:
+        greetings = greeter.greet_all(["Ada", "Bob", "Eve"])
+        assert await anext(greetings) == "Hello Ada!"
+        for call in (anext(greetings), anext(greetings), greeter.greet("late")):
+            failed = await failure(call)
+            assert failed.reason is reason
+            assert message in str(failed)
+            assert failed.unanswered == ("Bob", "Eve")
+            is_lost = reason is EndReason.CONNECTION_LOST
+            assert isinstance(failed.__cause__, trio.BrokenResourceError) is is_lost
 
 
 @pytest.mark.parametrize(
-    ("said", "reason"),
+    ("step", "reason"),
     [
-        (b"", EndReason.EOF),
-        (WELCOME, EndReason.EOF),
-        (b"Sorry, too many clients.\n", EndReason.REFUSED),
-        (WELCOME + GOODBYE, EndReason.SHUTDOWN),
+        (play(), EndReason.EOF),
+        (says(WELCOME), EndReason.EOF),
+        (says(WELCOME + GOODBYE), EndReason.SHUTDOWN),
+        (says(b"Sorry, too many clients.\n"), EndReason.REFUSED),
+        (says(b"SSH-2.0-OpenSSH\r\n"), EndReason.VIOLATION),
+        (hears_end(), EndReason.TIMED_OUT),
     ],
+    ids=["close", "welcome", "goodbye", "sorry", "garbage", "silence"],
 )
-async def test_opening_fails_where_no_name_is_asked_for(said: bytes, reason: EndReason) -> None:
-    """The block is not entered if the server ends the conversation before it asks for a name."""
-
-    async def play(peer: Peer) -> None:
-        if said:
-            await peer.say(said)
-
-    async with nothing_left_open(), scripted(play) as port:
-        with pytest.raises(ConversationFailed) as caught:
-            async with open_greeter("127.0.0.1", port):
-                pytest.fail("nobody asked for a name")
-    assert caught.value.reason is reason
-
-
-@pytest.mark.parametrize(
-    ("end", "reason"),
-    [
-        (_close, EndReason.EOF),
-        (_reset, EndReason.CONNECTION_LOST),
-        (lambda peer: peer.say(b"Sorry, I cannot let you go.\n"), EndReason.REFUSED),
-        (lambda peer: peer.say(hello(b"exit")), EndReason.VIOLATION),
-    ],
-    ids=["close", "reset", "sorry", "hello"],
-)
-async def test_an_exit_that_fails_is_told(end: Script, reason: EndReason) -> None:
-    """A server that does not say goodbye to `exit` makes the end of the block raise."""
-    async with scripted(playing(ADA, (b"exit\n", b""), end=end)) as port:
-        with pytest.raises(ConversationFailed) as caught:
-            async with open_greeter("127.0.0.1", port) as greeter:
-                await greeter.greet("Ada")
-    assert caught.value.reason is reason
-    assert caught.value.unanswered == ()
-
-
-async def test_a_failure_is_told_once() -> None:
-    """A block that has handled the failure ends without another exception, and each further `greet` fails again."""
-    async with greeter_of(playing(end=_close)) as greeter:
-        for _ in range(3):
-            with pytest.raises(ConversationFailed) as caught:
-                await greeter.greet("Ada")
-            assert caught.value.reason is EndReason.EOF
-
-
-async def test_a_shutdown_between_names_is_no_failure() -> None:
-    """A server that says goodbye while nothing is asked ends the block in good order."""
-    async with serving() as service, open_greeter("127.0.0.1", service.port) as greeter:
-        await greeter.greet("Ada")
-        service.shutdown.set()
-        await trio.testing.wait_all_tasks_blocked()
-
-
-@pytest.mark.parametrize(
-    ("turns", "unanswered"),
-    [((), ("Ada", "Grace")), ((ADA,), ("Grace",)), ((ADA, (b"Grace\n", b"Hello Gra")), ("Grace",))],
-)
-async def test_a_server_that_falls_silent(
-    autojump_clock: MockClock, turns: tuple[tuple[bytes, bytes], ...], unanswered: tuple[str, ...]
+async def test_opening_fails_where_no_name_is_asked_for(
+    autojump_clock: MockClock, step: Step, reason: EndReason
 ) -> None:
-    """A server that does not answer, or not to the end, fails the conversation after 10 seconds."""
-    autojump_clock.autojump_threshold = SETTLED
-    async with scripted(playing(*turns, end=_wait)) as port:
-        with pytest.raises(ConversationFailed, match="the server did not answer in time") as caught:
-            async with open_greeter("127.0.0.1", port) as greeter:
-                async for _ in greeter.greet_all(["Ada", "Grace"]):
-                    pass
-    assert caught.value.reason is EndReason.TIMED_OUT
-    assert caught.value.unanswered == unanswered
-    assert trio.current_time() == pytest.approx(10)
+    async with server(step) as stream:
+        opening = open_greeter(stream=stream, config=ClientConfig(reply_timeout=3))
+        failed = await failure(opening.__aenter__())
+    assert failed.reason is reason
+    assert failed.unanswered == ()
+    assert autojump_clock.current_time() == (3 if reason is EndReason.TIMED_OUT else 0)
 
 
-async def test_a_server_that_says_nothing(autojump_clock: MockClock) -> None:
-    """Opening fails after the configured patience if there is no welcome."""
-    autojump_clock.autojump_threshold = SETTLED
-    async with scripted(_wait) as port:
-        with pytest.raises(ConversationFailed, match="the server did not answer in time"):
-            async with open_greeter("127.0.0.1", port, config=ClientConfig(reply_timeout=3)):
-                pytest.fail("nobody has said a word")
+async def test_an_exit_that_fails_is_raised_at_the_end() -> None:
+    async with server(welcomes(), hears(b"exit\n")) as stream:
+        greeter = await Greeter(stream).__aenter__()
+        failed = await failure(greeter.__aexit__(None))
+    assert failed.reason is EndReason.EOF
+    assert failed.unanswered == ()
+
+
+async def test_a_shutdown_between_names_is_no_failure(autojump_clock: MockClock) -> None:
+    """Exit is asked for in the second before, and not sent: a bare name waits for a prompt."""
+    steps = welcomes(), hears(b"Ada"), says(ADA), after(1), says(GOODBYE), hears_end()
+    async with greeter_of(*steps, framing=Framing.RAW) as greeter:
+        await greeter.greet("Ada")
+    assert autojump_clock.current_time() == pytest.approx(1)
+
+
+async def test_a_server_that_falls_silent(autojump_clock: MockClock) -> None:
+    steps = welcomes(), greets(b"Ada"), hears(b"Bob\n"), says(BOB[:-3]), hears_rest()
+    async with greeter_of(*steps) as greeter:
+        failed = await failure(all_of(greeter.greet_all(["Ada", "Bob"])))
+        assert failed.reason is EndReason.TIMED_OUT
+        assert failed.unanswered == ("Bob",)
+        assert autojump_clock.current_time() == pytest.approx(10)
+
+
+# Connecting
+
+
+async def test_a_refused_connection_is_an_oserror() -> None:
+    with socket.create_server((HOST, 0)) as listener:
+        port: int = listener.getsockname()[1]
+    with pytest.raises(OSError, match=f"cannot connect to {HOST}:{port}: ") as caught:
+        await open_greeter(HOST, port).__aenter__()
+    cause: Any = caught.value.__cause__
+    assert [exc.errno for exc in cause.exceptions] == [errno.ECONNREFUSED]  # of each address
+
+
+async def test_connecting_has_the_reply_timeout(
+    settling_clock: MockClock, authority: Authority
+) -> None:
+    config, context = ClientConfig(reply_timeout=3), authority.client()
+    async with scripted(hears_rest()) as port:
+        with pytest.raises(TimeoutError, match=f"^cannot connect to {HOST}:{port}: no answer with"):
+            await open_greeter(HOST, port, config=config, ssl_context=context).__aenter__()
     assert trio.current_time() == pytest.approx(3)
 
 
-async def test_a_server_that_takes_nothing(autojump_clock: MockClock) -> None:
-    """A server that stops reading and answering in the middle of many names fails the conversation, too."""
-    autojump_clock.autojump_threshold = SETTLED
-
-    async def play(peer: Peer) -> None:
-        await peer.say(WELCOME + PROMPT)
-        await peer.expect(b"0\n")
-        await peer.say(hello(b"0") + PROMPT)
-        await trio.sleep(1000)
-
-    greetings: list[str] = []
-    names = ["0", *(f"{number:01000}" for number in range(12_000))]
-    async with scripted(play) as port:
-        with pytest.raises(ConversationFailed) as caught:
-            async with open_greeter("127.0.0.1", port) as greeter:
-                async for greeting in greeter.greet_all(names):
-                    greetings.append(greeting)  # noqa: PERF401 - those before the exception count
-    assert greetings == ["Hello 0!"]
-    assert caught.value.reason is EndReason.TIMED_OUT
-    assert len(caught.value.unanswered) == len(names) - 1
-    assert trio.current_time() == pytest.approx(10)
-
-
-async def test_a_refused_connection_raises() -> None:
-    """Where nobody listens, opening raises OSError."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-    with pytest.raises(OSError, match="connect") as caught:
-        async with open_greeter("127.0.0.1", port):
-            pytest.fail("nobody is there")
-    cause = caught.value.__cause__  # Trio has the errors of all attempts there
-    assert isinstance(cause, ExceptionGroup)
-    attempts = [attempt for attempt in cause.exceptions if isinstance(attempt, OSError)]
-    assert [attempt.errno for attempt in attempts] == [errno.ECONNREFUSED]
-
-
-async def test_a_host_that_cannot_be_one_raises() -> None:
-    """A host that IDNA does not allow raises OSError, as one that does not exist does."""
-    with pytest.raises(OSError, match="host"):
-        async with open_greeter("a..b"):
-            pytest.fail("nobody is there")
-
-
-# TLS and Unix sockets
-
-
-def over_tls(script: Script, context: ssl.SSLContext) -> Script:
-    """Return a script that is played over TLS."""
-
-    async def play(peer: Peer) -> None:
-        stream = TLSStream(peer.stream, context, server_side=True)
-        with contextlib.suppress(Exception):  # the client says what went wrong
-            await stream.do_handshake()
-            await script(Peer(stream))
-
-    return play
-
-
-async def test_tls(tmp_path: Path) -> None:
-    """With an SSL context the conversation goes over TLS, and ends in good order."""
-    authority = Authority(tmp_path)
-    said: list[bytes] = []
-
-    async def hear_the_rest(peer: Peer) -> None:
-        await peer.hear_all()
-        said.append(peer.heard)
-
-    script = over_tls(
-        playing(ADA, EXIT, end=hear_the_rest), server_context(authority.issue("127.0.0.1"), None)
-    )
-    context = client_context(authority.path)
+async def test_tls(authority: Authority) -> None:
+    tls = authority.server(HOST)
     async with (
-        scripted(script) as port,
-        open_greeter("127.0.0.1", port, ssl_context=context) as greeter,
+        scripted(over_tls(tls, welcomes(), greets(b"Ada"), LEAVE, ends())) as port,
+        open_greeter(HOST, port, ssl_context=authority.client()) as greeter,
     ):
         assert await greeter.greet("Ada") == "Hello Ada!"
-    assert said == [b"Ada\nexit\n"]
 
 
-@pytest.mark.parametrize(
-    ("script", "message"),
-    [
-        (_close, "the server hung up during the handshake"),
-        (lambda peer: peer.say(WELCOME), "the server does not speak TLS on this port"),
-        (None, "the server's certificate is not valid for"),
-    ],
-    ids=["hangs up", "plain", "another name"],
-)
-async def test_tls_that_fails(tmp_path: Path, script: Script | None, message: str) -> None:
-    """A handshake that fails is a conversation that fails, in the words of TLS, and leaves nothing open."""
-    authority = Authority(tmp_path)
-    another = over_tls(_wait, server_context(authority.issue("other.example"), None))
-    context = client_context(authority.path)
-    async with nothing_left_open(), scripted(script or another) as port:
-        with pytest.raises(ConversationFailed) as caught:
-            async with open_greeter("127.0.0.1", port, ssl_context=context):
-                pytest.fail("there is no TLS")
-    assert str(caught.value).startswith("there is no TLS connection to the server: ")
-    assert message in str(caught.value)
-    assert caught.value.reason is EndReason.CONNECTION_LOST
-    assert caught.value.unanswered == ()
+async def test_tls_that_fails(authority: Authority) -> None:
+    context = authority.client()
+    async with nothing_left_open(), scripted(says(WELCOME)) as port:
+        failed = await failure(open_greeter(HOST, port, ssl_context=context).__aenter__())
+    why = "the server does not speak TLS on this port"
+    assert str(failed) == f"there is no TLS connection to the server: {why}"
+    assert failed.reason is EndReason.CONNECTION_LOST
+    assert isinstance(failed.__cause__, HandshakeFailed)
 
 
-async def test_a_handshake_that_stalls(tmp_path: Path, autojump_clock: MockClock) -> None:
-    """Connecting, TLS included, takes no longer than the reply timeout; OSError says so, and nothing is left open."""
-    autojump_clock.autojump_threshold = SETTLED
-    context = client_context(Authority(tmp_path).path)
-    async with nothing_left_open(), scripted(_wait) as port:
-        with pytest.raises(
-            TimeoutError, match=r"cannot connect to 127\.0\.0\.1 port \d+ within 10 s"
-        ):
-            async with open_greeter("127.0.0.1", port, ssl_context=context):
-                pytest.fail("there is no TLS")
-        assert trio.current_time() == pytest.approx(10)
+# Greetings that were not waited for
 
 
-async def test_a_client_that_was_stopped_does_not_blame_the_server(
-    tmp_path: Path, mock_clock: MockClock
+async def test_greetings_that_were_not_waited_for_are_skipped(autojump_clock: MockClock) -> None:
+    """Though they are still to come, a call returns when its own greeting has come."""
+    names = [b"Ada", b"Bob", b"Eve", b"four", b"five"]
+    turns = [play(hears(name + b"\n"), after(1), says(hello(name) + PROMPT)) for name in names]
+    async with greeter_of(welcomes(), *turns, LEAVE) as greeter:
+        assert await anext(greeter.greet_all(["Ada", "Bob", "Eve"])) == "Hello Ada!"
+        assert await greeter.greet("four") == "Hello four!"
+        assert autojump_clock.current_time() == pytest.approx(4)
+        assert await all_of(greeter.greet_all(["five"])) == ["Hello five!"]
+        assert autojump_clock.current_time() == pytest.approx(5)
+
+
+@pytest.mark.parametrize("pause", [0, 60])
+@pytest.mark.parametrize("resumes", [False, True])
+async def test_a_wait_that_was_given_up_loses_no_greeting(
+    autojump_clock: MockClock, pause: float, *, resumes: bool
 ) -> None:
-    """If it notices long afterwards that the time for connecting is over, it connects once more."""
-    authority = Authority(tmp_path)
-    secure = over_tls(
-        playing(ADA, EXIT, end=_close), server_context(authority.issue("localhost"), None)
-    )
-    came: list[Peer] = []
-
-    async def play(peer: Peer) -> None:
-        came.append(peer)
-        await (_wait if len(came) == 1 else secure)(peer)
-
-    async def ask() -> None:
-        config = ClientConfig(framing=Framing.LINES)
-        context = client_context(authority.path)
-        async with open_greeter("localhost", port, config=config, ssl_context=context) as greeter:
-            assert await greeter.greet("Ada") == "Hello Ada!"
-
-    async with scripted(play) as port, trio.open_nursery() as nursery:
-        nursery.start_soon(ask)
-        await wait_all_tasks_blocked(SETTLED)
-        mock_clock.jump(15)
-    assert len(came) == 2
-
-
-async def test_unix_socket(tmp_path: Path) -> None:
-    """A server at a Unix socket is opened by its path."""
-    if not hasattr(socket, "AF_UNIX"):
-        pytest.skip("there are no Unix sockets")
-    path = str(tmp_path / "greeter.sock")
-    with trio.socket.socket(socket.AF_UNIX) as listener:
-        await listener.bind(path)
-        listener.listen()
-        async with trio.open_nursery() as nursery:
-
-            async def serve() -> None:
-                near, _ = await listener.accept()
-                async with trio.SocketStream(near) as stream:
-                    await playing(ADA, EXIT, end=_wait)(Peer(stream))
-
-            nursery.start_soon(serve)
-            async with open_greeter(f"unix:{path}") as greeter:
-                assert await greeter.greet("Ada") == "Hello Ada!"
-
-
-# Asking and not waiting
-
-
-async def test_greetings_that_nobody_waited_for_are_skipped() -> None:
-    """After a `greet_all` that was left in the middle, `greet` returns its own greeting and not an older one."""
-    async with serving() as service, open_greeter("127.0.0.1", service.port) as greeter:
-        async for greeting in greeter.greet_all(["Ada", "Grace", "Edsger"]):
-            assert greeting == "Hello Ada!"
-            break
-        assert await greeter.greet("Barbara") == "Hello Barbara!"
-        await anext(greeter.greet_all(["one", "two"]))
-        assert [greeting async for greeting in greeter.greet_all(["three", "four"])] == [
-            "Hello three!",
-            "Hello four!",
-        ]
-
-
-async def test_each_greet_waits_for_its_own_greeting(autojump_clock: MockClock) -> None:
-    """Though greetings for names that were given up are still to come, a `greet` returns when its own has come."""
-    autojump_clock.autojump_threshold = SETTLED
-    names = ["Ada", "Grace", "Edsger", "Barbara", "Katherine"]
-
-    async def play(peer: Peer) -> None:
-        await peer.say(WELCOME + PROMPT)
-        for name in names:
-            await peer.expect(name.encode() + b"\n")
-            await trio.sleep(1)
-            await peer.say(hello(name.encode()) + PROMPT)
-        await peer.expect(b"exit\n")
-        await peer.say(GOODBYE)
-        await peer.hear_all()
-
-    async with greeter_of(play) as greeter:
-        await anext(greeter.greet_all(names[:3]))
-        for number, name in enumerate(names[3:], 4):
-            await greeter.greet(name)
-            assert trio.current_time() == pytest.approx(number)
-
-
-async def test_a_greet_that_was_given_up_is_no_obstacle(autojump_clock: MockClock) -> None:
-    """After a `greet` that was cancelled while it waited, the next one gets the right answer."""
-    autojump_clock.autojump_threshold = SETTLED
-
-    async def play(peer: Peer) -> None:
-        await peer.say(WELCOME + PROMPT)
-        await peer.expect(b"Ada\n")
-        await trio.sleep(2)
-        await peer.say(hello(b"Ada") + PROMPT)
-        await peer.expect(b"Grace\n")
-        await peer.say(hello(b"Grace") + PROMPT)
-        await peer.expect(b"exit\n")
-        await peer.say(GOODBYE)
-        await peer.hear_all()
-
-    async with greeter_of(play) as greeter:
-        with trio.move_on_after(1) as scope:
-            await greeter.greet("Ada")
-        assert scope.cancelled_caught
-        assert await greeter.greet("Grace") == "Hello Grace!"
-
-
-async def test_a_wait_for_a_greeting_that_was_given_up_loses_none(
-    autojump_clock: MockClock,
-) -> None:
-    """An iteration over greetings that was cancelled while it waited goes on with the greeting that it waited for."""
-    autojump_clock.autojump_threshold = SETTLED
-
-    async def play(peer: Peer) -> None:
-        await peer.say(WELCOME + PROMPT)
-        await peer.expect(b"Ada\n")
-        await trio.sleep(2)
-        await peer.say(hello(b"Ada") + PROMPT)
-        await peer.expect(b"Grace\n")
-        await peer.say(hello(b"Grace") + PROMPT)
-        await peer.expect(b"exit\n")
-        await peer.say(GOODBYE)
-        await peer.hear_all()
-
-    async with greeter_of(play) as greeter:
-        greetings = greeter.greet_all(["Ada", "Grace"])
+    """The answer came in time, even if it is noticed only when the next name is asked."""
+    ada = play(hears(b"Ada\n"), after(2), says(ADA + PROMPT))
+    async with greeter_of(welcomes(), ada, greets(b"Bob"), LEAVE) as greeter:
+        greetings = greeter.greet_all(["Ada"])
         with trio.move_on_after(1) as scope:
             await anext(greetings)
         assert scope.cancelled_caught
-        assert [greeting async for greeting in greetings] == ["Hello Ada!", "Hello Grace!"]
-
-
-async def test_the_timeout_of_one_task_costs_no_other_its_conversation(
-    autojump_clock: MockClock,
-) -> None:
-    """A `greet_all` that is cancelled while it sends leaves the rest to whoever greets next, and nothing is torn."""
-    autojump_clock.autojump_threshold = SETTLED
-    names = [f"{number:01000}" for number in range(20_000)]
-
-    async def play(peer: Peer) -> None:
-        await peer.say(WELCOME + PROMPT)
-        await trio.sleep(5)
-        heard = bytearray()
-        while not heard.endswith(b"Ada\n"):
-            heard += await peer.stream.receive_some()
-        lines = heard.decode().split()
-        assert lines == [*names, "Ada"]
-        await peer.say(b"".join(hello(line.encode()) + PROMPT for line in lines))
-        await peer.say(GOODBYE)
-        await peer.end()
-
-    async with scripted(play) as port:
-        config = ClientConfig(framing=Framing.LINES)
-        async with open_greeter("127.0.0.1", port, config=config) as greeter:
-            with trio.move_on_after(1) as scope:
-                async for _ in greeter.greet_all(names):
-                    pytest.fail("nobody answers")
-            assert scope.cancelled_caught
-            assert await greeter.greet("Ada") == "Hello Ada!"
-
-
-async def test_a_stream_of_the_callers() -> None:
-    """`open_greeter` takes a stream that is connected already, and closes it at the end of the block."""
-    ours, theirs = memory_stream_pair()
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(drive, ServerConnection(now=trio.current_time()), theirs)
-        async with open_greeter(stream=ours) as greeter:
-            assert await greeter.greet("Ada") == "Hello Ada!"
-    with pytest.raises(trio.ClosedResourceError):
-        await ours.receive_some()
-
-
-async def test_a_stream_of_the_callers_is_closed_when_the_block_fails() -> None:
-    """However the block ends, the stream that `open_greeter` was given is closed."""
-    ours, theirs = memory_stream_pair()
-    await theirs.send_all(WELCOME + PROMPT)
-    with pytest.raises(ZeroDivisionError):
-        async with open_greeter(stream=ours):
-            raise ZeroDivisionError
-    with pytest.raises(trio.ClosedResourceError):
-        await ours.receive_some()
-
-
-@pytest.mark.parametrize(
-    "words", [[hello(b"Ada") + PROMPT], [hello(b"Ada"), PROMPT]], ids=["together", "apart"]
-)
-async def test_a_pause_between_greetings_is_not_the_servers_silence(
-    autojump_clock: MockClock, words: list[bytes]
-) -> None:
-    """A caller may do something else for a minute: the server answered in time, even if nobody has looked yet."""
-    autojump_clock.autojump_threshold = SETTLED
-
-    async def play(peer: Peer) -> None:
-        await peer.say(WELCOME + PROMPT)
-        await peer.expect(b"Ada\n")
-        for word in words:
-            await peer.say(word)
-            await trio.sleep(0.02)
-        await peer.expect(b"Grace\n")
-        await peer.say(hello(b"Grace") + PROMPT)
-        await peer.expect(b"exit\n")
-        await peer.say(GOODBYE)
-        await peer.hear_all()
-
-    async with greeter_of(play) as greeter:
-        assert await greeter.greet("Ada") == "Hello Ada!"
-        await trio.sleep(60)
-        assert await greeter.greet("Grace") == "Hello Grace!"
-
-
-@pytest.mark.parametrize(
-    "words", [[hello(b"Ada") + PROMPT], [hello(b"Ada"), PROMPT]], ids=["together", "apart"]
-)
-async def test_a_pause_before_the_end_is_not_the_servers_silence(
-    autojump_clock: MockClock, words: list[bytes]
-) -> None:
-    """A block may take a minute after its last greeting, and still ends in good order."""
-    autojump_clock.autojump_threshold = SETTLED
-
-    async def play(peer: Peer) -> None:
-        await peer.say(WELCOME + PROMPT)
-        await peer.expect(b"Ada\n")
-        for word in words:
-            await peer.say(word)
-            await trio.sleep(0.02)
-        await peer.expect(b"exit\n")
-        await peer.say(GOODBYE)
-        await peer.hear_all()
-
-    async with greeter_of(play) as greeter:
-        assert await greeter.greet("Ada") == "Hello Ada!"
-        await trio.sleep(60)
-
-
-async def test_a_pause_after_a_greet_that_was_given_up(autojump_clock: MockClock) -> None:
-    """An answer that came in time, while nobody waited for it, is found when the next name is asked a minute later."""
-    autojump_clock.autojump_threshold = SETTLED
-
-    async def play(peer: Peer) -> None:
-        await peer.say(WELCOME + PROMPT)
-        await peer.expect(b"Ada\n")
-        await trio.sleep(2)
-        await peer.say(hello(b"Ada") + PROMPT)
-        await peer.expect(b"Grace\n")
-        await peer.say(hello(b"Grace") + PROMPT)
-        await peer.expect(b"exit\n")
-        await peer.say(GOODBYE)
-        await peer.hear_all()
-
-    async with greeter_of(play) as greeter:
-        with trio.move_on_after(1):
-            await greeter.greet("Ada")
-        await trio.sleep(60)
-        assert await greeter.greet("Grace") == "Hello Grace!"
+        await trio.sleep(pause)
+        if resumes:
+            assert await anext(greetings) == "Hello Ada!"
+        assert await greeter.greet("Bob") == "Hello Bob!"
+        assert autojump_clock.current_time() == pytest.approx(max(2, 1 + pause))
 
 
 async def test_a_server_that_fell_silent_during_a_pause(autojump_clock: MockClock) -> None:
-    """An answer that is overdue when the next name is asked is the server's failure, and no mistake of the caller."""
-    autojump_clock.autojump_threshold = SETTLED
-    async with greeter_of(playing((b"Ada\n", b""), end=_wait)) as greeter:
+    """Its overdue answer is its own failure, and no mistake of the caller."""
+    async with greeter_of(welcomes(), hears(b"Ada\n"), hears_rest()) as greeter:
         with trio.move_on_after(1):
             await greeter.greet("Ada")
         await trio.sleep(60)
-        with pytest.raises(ConversationFailed) as caught:
-            await greeter.greet("Grace")
-        assert caught.value.reason is EndReason.TIMED_OUT
-        assert caught.value.unanswered[0] == "Ada"
+        failed = await failure(greeter.greet("Bob"))
+        assert failed.reason is EndReason.TIMED_OUT
+        assert failed.unanswered == ("Ada", "Bob")
+        assert autojump_clock.current_time() == pytest.approx(70)
 
 
-# Many tasks, one greeter
+# Many tasks
 
 
-async def test_many_tasks_may_greet_at_once() -> None:
-    """Each of a hundred tasks that use one greeter at the same time gets its own greetings."""
-    greetings: dict[int, list[str]] = {}
-
-    async def use(number: int) -> None:
-        greetings[number] = [await greeter.greet(f"{number} {turn}") for turn in range(5)]
-        greetings[number] += [
-            greeting async for greeting in greeter.greet_all([f"{number} a", f"{number} b"])
-        ]
-
-    async with (
-        serving() as service,
-        open_greeter("127.0.0.1", service.port) as greeter,
-        trio.open_nursery() as nursery,
-    ):
-        for number in range(100):
-            nursery.start_soon(use, number)
-    assert greetings == {
-        number: [f"Hello {number} {turn}!" for turn in (0, 1, 2, 3, 4, "a", "b")]
-        for number in range(100)
-    }
-
-
-async def test_many_tasks_may_ask_for_much_at_once() -> None:
-    """Names of several tasks are never mixed up, though more is asked than can be sent at once."""
+async def test_many_tasks_greet_at_once() -> None:
+    """More than can be sent at once, so that it is sent in steps."""
+    connection = ServerConnection(LINES, now=trio.current_time())
 
     async def use(number: int) -> None:
-        for turn in range(20):
-            names = [f"{number} {turn} {index} {'x' * 900}" for index in range(100)]
-            assert [greeting async for greeting in greeter.greet_all(names)] == [
-                f"Hello {name}!" for name in names
-            ]
+        for turn in range(3):
+            assert await greeter.greet(f"{number} {turn}") == f"Hello {number} {turn}!"
+            names = [f"{number} {turn} {index} {'x' * 900}" for index in range(50)]
+            assert await all_of(greeter.greet_all(names)) == [f"Hello {name}!" for name in names]
 
     async with (
-        serving() as service,
-        open_greeter("127.0.0.1", service.port) as greeter,
+        background(partial(drive, connection), unix_pair) as peer,
+        open_greeter(stream=peer.stream) as greeter,
         trio.open_nursery() as nursery,
     ):
-        for number in range(5):
+        for number in range(20):
             nursery.start_soon(use, number)
 
 
-async def test_a_task_need_not_wait_for_another_ones_answer() -> None:
-    """A name goes out while another task waits for the greeting of an earlier one."""
-    waiting = trio.Event()
+@pytest.mark.parametrize(
+    "order", [(1, 2, 3, "end"), (3, 2, 1, "end"), ("end", 3, 1, 2), (2, "end", 3, 1)]
+)
+async def test_each_task_goes_on_when_its_own_greeting_is_there(
+    autojump_clock: MockClock, order: tuple[int | str, ...]
+) -> None:
+    """Whichever of them drives the conversation, which is the first that waits."""
+    times: dict[int | str, float] = {}
 
-    async def play(peer: Peer) -> None:
-        await peer.say(WELCOME + PROMPT)
-        await peer.expect(b"Ada\n")
-        await peer.say(hello(b"Ada") + PROMPT)
-        await peer.expect(b"Grace\n")
+    async def wait(what: int | str) -> None:
+        if isinstance(what, int):
+            await greeter.wait_greeted(what)
+        else:
+            await greeter.wait_ended(EndReason.EXIT)
+        times[what] = round(autojump_clock.current_time(), 3)
+
+    answers = [play(after(1), says(hello(name) + PROMPT)) for name in (b"Ada", b"Bob", b"Eve")]
+    steps = welcomes(), hears(b"Ada\nBob\nEve\n"), *answers, LEAVE
+    async with trio.open_nursery() as nursery, greeter_of(*steps, framing=Framing.LINES) as greeter:
+        greeter.ask([b"Ada", b"Bob", b"Eve"])
+        for what in order:
+            nursery.start_soon(wait, what)
+            await wait_all_tasks_blocked()
+        await trio.sleep(4)
+    assert times == {1: 1, 2: 2, 3: 3, "end": 4}
+
+
+async def test_another_task_goes_on_driving_after_a_cancellation(autojump_clock: MockClock) -> None:
+    """At 1 s and at 2 s the driving task is cancelled; at 0.5 s one that only waits.
+
+    Names are sent meanwhile, whichever task drives.
+    """
+    times: dict[object, tuple[bool, float]] = {}
+
+    async def wait(patience: float, call: Callable[[Any], Awaitable[object]], what: object) -> None:
+        with trio.move_on_after(patience) as scope:
+            assert await call(what) == f"Hello {what}!"
+        times[what] = scope.cancelled_caught, round(autojump_clock.current_time(), 3)
+
+    ada = play(hears(b"Ada\n"), after(3), says(ADA + PROMPT))
+    both = play(hears(b"Bob\nEve\n"), after(1), says(BOB + PROMPT + EVE + PROMPT))
+    async with greeter_of(welcomes(), ada, both, LEAVE) as greeter, trio.open_nursery() as nursery:
+        nursery.start_soon(wait, 1, greeter.wait_ended, EndReason.EXIT)
+        await wait_all_tasks_blocked()
+        for patience, name in ((2, "Ada"), (0.5, "Bob"), (9, "Eve")):
+            nursery.start_soon(wait, patience, greeter.greet, name)
+            await wait_all_tasks_blocked()
+    expected = {"Bob": (True, 0.5), EndReason.EXIT: (True, 1), "Ada": (True, 2), "Eve": (False, 4)}
+    assert times == expected
+
+
+async def test_every_waiting_task_hears_of_a_failure() -> None:
+    failures, waiting = [], trio.Event()
+
+    async def wait(call: Awaitable[object]) -> None:
+        failures.append(await failure(call))
+
+    steps = welcomes(), hears(b"Ada\n"), when(waiting), resets()
+    async with greeter_of(*steps, make=tcp_pair) as greeter, trio.open_nursery() as nursery:
+        for call in greeter.wait_ended(), *map(greeter.greet, ("Ada", "Bob", "Eve")):
+            nursery.start_soon(wait, call)
+            await wait_all_tasks_blocked()
         waiting.set()
-        await peer.expect(b"Edsger\n")
-        await peer.say(hello(b"Grace") + PROMPT + hello(b"Edsger") + PROMPT)
-        await peer.expect(b"exit\n")
-        await peer.say(GOODBYE)
-        await peer.hear_all()
-
-    async with greeter_of(play) as greeter:
-        await greeter.greet("Ada")
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(greeter.greet, "Grace")
-            await waiting.wait()
-            assert await greeter.greet("Edsger") == "Hello Edsger!"
+    assert len({id(failed) for failed in failures}) == 4  # each can have a traceback of its own
+    for failed in failures:
+        assert failed.reason is EndReason.CONNECTION_LOST
+        assert failed.unanswered == ("Ada", "Bob", "Eve")
+        assert isinstance(failed.__cause__, trio.BrokenResourceError)
 
 
-async def test_a_task_that_gives_up_leaves_the_others_waiting(autojump_clock: MockClock) -> None:
-    """When the task that moved the conversation forward is cancelled, another one takes over."""
-    autojump_clock.autojump_threshold = SETTLED
-    greetings: list[str] = []
-
-    async def play(peer: Peer) -> None:
-        await peer.say(WELCOME + PROMPT)
-        await peer.expect(b"Ada\n")
-        await trio.sleep(3)
-        await peer.say(hello(b"Ada") + PROMPT)
-        await peer.expect(b"Grace\nEdsger\n")
-        await peer.say(hello(b"Grace") + PROMPT + hello(b"Edsger") + PROMPT)
-        await peer.expect(b"exit\n")
-        await peer.say(GOODBYE)
-        await peer.hear_all()
-
-    async def greet(name: str, patience: float) -> None:
-        with trio.move_on_after(patience):
-            greetings.append(await greeter.greet(name))
-
-    async with greeter_of(play) as greeter, trio.open_nursery() as nursery:
-        for name, patience in (("Ada", 1), ("Grace", 9), ("Edsger", 9)):
-            nursery.start_soon(greet, name, patience)
-            await trio.testing.wait_all_tasks_blocked()
-    assert sorted(greetings) == ["Hello Edsger!", "Hello Grace!"]
+async def test_asking_without_waiting(autojump_clock: MockClock) -> None:
+    """Events are handed on, and the stream is left to the caller."""
+    events: list[ClientEvent] = []
+    begin = play(after(1), says(WELCOME[:1]), after(1), says(WELCOME[1:] + PROMPT))
+    async with server(begin, greets(b"Ada", b"\xff"), LEAVE) as stream:
+        greeter = Greeter(stream, handle_event=events.append)
+        assert greeter.first_byte_at is None
+        await greeter.wait_welcomed()
+        assert greeter.first_byte_at == pytest.approx(1)
+        assert autojump_clock.current_time() == pytest.approx(2)
+        async with greeter:
+            greeter.ask([b"Ada", b"\xff"])
+        greeted = [event.name for event in events if isinstance(event, Greeted)]
+        assert greeted == [b"Ada", b"\xff"]
+        assert events[-1] == ConversationEnded(EndReason.EXIT)
+        assert await stream.receive_some() == b""
+        with assert_checkpoints():
+            await greeter.wait_ended(EndReason.EXIT)
+        assert (await failure(greeter.wait_ended())).reason is EndReason.EXIT
+        assert (await failure(greeter.wait_ended(EndReason.SHUTDOWN))).reason is EndReason.EXIT
 
 
-async def test_a_failure_is_every_tasks(autojump_clock: MockClock) -> None:
-    """When the conversation ends, each task that waits for a greeting gets the same reason."""
-    autojump_clock.autojump_threshold = SETTLED
-    reasons: list[EndReason] = []
-
-    async def greet(name: str) -> None:
-        with pytest.raises(ConversationFailed) as caught:
-            await greeter.greet(name)
-        assert caught.value.unanswered == ("Ada", "Grace", "Edsger")
-        reasons.append(caught.value.reason)
-
-    async def close_soon(peer: Peer) -> None:
-        await trio.sleep(3)
-        await peer.close()
-
-    async with (
-        greeter_of(playing((b"Ada\n", b""), end=close_soon)) as greeter,
-        trio.open_nursery() as nursery,
-    ):
-        for name in ("Ada", "Grace", "Edsger"):
-            nursery.start_soon(greet, name)
-            await trio.testing.wait_all_tasks_blocked()
-    assert reasons == [EndReason.EOF] * 3
+async def test_a_goodbye_that_comes_with_the_prompt() -> None:
+    """The server asked for a name, if only for a moment."""
+    async with greeter_of(says(WELCOME + PROMPT + GOODBYE), hears_end()) as greeter:
+        assert (await failure(greeter.greet("Ada"))).reason is EndReason.SHUTDOWN
 
 
-# Against the original server
+async def test_a_handler_that_raises_does_not_hide_the_end() -> None:
+    """It costs the events that came together with the one at which it raised."""
+
+    def handle(event: ClientEvent) -> None:
+        if isinstance(event, ProtocolViolated):
+            raise ZeroDivisionError
+
+    async with server(says(b"no greeter")) as stream:
+        greeter = Greeter(stream, handle_event=handle)
+        with pytest.raises(ZeroDivisionError):
+            await greeter.wait_welcomed()
+        for call in greeter.wait_welcomed(), greeter.greet("Ada"), greeter.wait_ended():
+            assert "the server is no greeter" in str(await failure(call))
 
 
-async def original_server(peer: Peer) -> None:
-    """Take whatever one receive returns for one name, as the original does; each word is a send of its own."""
-    await peer.say(WELCOME)
-    while True:
-        await trio.sleep(0.01)
-        await peer.say(PROMPT)
-        name = await peer.stream.receive_some(1024)
-        if not name:
-            break
-        if name == b"exit":
-            await peer.say(GOODBYE)
-            break
-        await peer.say(b"Hello %s!\n" % name)
-    await peer.close()
-
-
-async def test_the_original_server_is_understood(autojump_clock: MockClock) -> None:
-    """A server that takes the newline for a part of the name is found out, and every greeting is right nevertheless."""
-    autojump_clock.autojump_threshold = SETTLED
-    async with greeter_of(original_server) as greeter:
-        assert await greeter.greet("Ada") == "Hello Ada!"
-        assert await greeter.greet("Grace") == "Hello Grace!"
-        greetings = [greeting async for greeting in greeter.greet_all(["one", "two", "three"])]
-    assert greetings == ["Hello one!", "Hello two!", "Hello three!"]
-
-
-async def test_the_original_server_is_left_in_good_order(autojump_clock: MockClock) -> None:
-    """An exit that the original server takes for a name is said again, and then it says goodbye."""
-    autojump_clock.autojump_threshold = SETTLED
-    async with greeter_of(original_server):
-        pass
-
-
-async def test_the_original_server_in_raw(autojump_clock: MockClock) -> None:
-    """A client that was told what it deals with says bare names from the first."""
-    autojump_clock.autojump_threshold = SETTLED
-    async with greeter_of(original_server, ClientConfig(framing=Framing.RAW)) as greeter:
-        assert await greeter.greet("Ada") == "Hello Ada!"
-
-
-# Over any stream
-
-
-async def test_a_reset_while_nobody_looks_is_noticed() -> None:
-    """A connection that broke between two greetings fails the next one."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        near = socket.create_connection(listener.getsockname())
-        far, _ = listener.accept()
-        async with trio.SocketStream(trio.socket.from_stdlib_socket(near)) as stream:
-            greeter = Greeter(stream, ClientConfig(framing=Framing.LINES))
-            far.sendall(WELCOME + PROMPT + hello(b"Ada") + PROMPT)
-            assert await greeter.greet("Ada") == "Hello Ada!"
-            far.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, NO_LINGER)
-            far.close()
-            with pytest.raises(ConversationFailed) as caught:
-                await greeter.greet("Grace")
-    assert caught.value.reason is EndReason.CONNECTION_LOST
-    assert caught.value.unanswered == ("Grace",)
-
-
-async def test_leaving_while_other_tasks_greet() -> None:
-    """A task that leaves the block says exit after the names of the others, who get their greetings first."""
-    greetings: list[str] = []
-    raw = ClientConfig(framing=Framing.RAW)  # so that it takes a while
-    async with (
-        serving(ServerConfig()) as service,
-        trio.open_nursery() as nursery,
-        open_greeter("127.0.0.1", service.port, config=raw) as greeter,
-    ):
-
-        async def greet(name: str) -> None:
-            greetings.append(await greeter.greet(name))
-
-        nursery.start_soon(greet, "Ada")
-        nursery.start_soon(greet, "Grace")
-        await trio.testing.wait_all_tasks_blocked()
-    assert sorted(greetings) == ["Hello Ada!", "Hello Grace!"]
-
-
-async def test_each_greeting_is_a_checkpoint() -> None:
-    """Greetings that have come already are still handed out one a checkpoint, so that others get their turn."""
-    async with serving() as service, open_greeter("127.0.0.1", service.port) as greeter:
-        greetings = greeter.greet_all(["Ada", "Grace", "Edsger"])
-        for name in ("Ada", "Grace", "Edsger"):
-            with trio.testing.assert_checkpoints():
-                assert await anext(greetings) == f"Hello {name}!"
-
-
-async def test_names_are_asked_at_once() -> None:
-    """Names that are wrong are refused before anybody waits for a greeting, and so is one name instead of several."""
-    async with serving() as service, open_greeter("127.0.0.1", service.port) as greeter:
-        for names in (["Ada", ""], ["exit"], "Ada"):
-            with pytest.raises(LocalProtocolError):
-                greeter.greet_all(names)
+async def test_one_name_is_not_several() -> None:
+    async with greeter_of(welcomes(), LEAVE) as greeter:
+        with pytest.raises(LocalProtocolError, match=r"^names must be several names, not one"):
+            greeter.ask(b"Ada")  # type: ignore[arg-type]

@@ -1,17 +1,38 @@
-"""The public names (`__init__.py`)."""
+"""The public names, and `python -m greeter_trio`."""
+
+import runpy
+import signal
+import sys
+from collections.abc import Callable
+
+import pytest
 
 import greeter_trio
 
 
-def test_the_public_names_are_sorted_and_there() -> None:
-    """`__all__` is sorted, has no name twice, and every name in it exists and is documented."""
+def test_the_public_names() -> None:
     assert greeter_trio.__all__ == sorted(set(greeter_trio.__all__))
     for name in greeter_trio.__all__:
         assert getattr(greeter_trio, name).__doc__
+    promised = {"ConversationFailed", "Greeter", "drive", "open_greeter", "serve_greeter"}
+    assert promised <= set(greeter_trio.__all__)
 
 
-def test_the_public_names_are_what_was_promised() -> None:
-    """The library's faces are the server, the client, its exception, and the driver."""
-    assert {"ConversationFailed", "Greeter", "drive", "open_greeter", "serve_greeter"} <= set(
-        greeter_trio.__all__
-    )
+@pytest.mark.parametrize(
+    ("before", "then"),
+    [(signal.default_int_handler, signal.SIG_DFL), (signal.SIG_IGN, signal.SIG_IGN)],
+    ids=["default", "ignored"],
+)
+def test_the_package_can_be_run(
+    monkeypatch: pytest.MonkeyPatch, before: Callable[..., object], then: signal.Handlers
+) -> None:
+    """Until Trio takes Ctrl-C it ends the process, unless the parent has had it ignored."""
+    monkeypatch.setattr(sys, "argv", ["greeter", "--version"])
+    usual = signal.signal(signal.SIGINT, before)
+    try:
+        with pytest.raises(SystemExit, match="0"):
+            runpy.run_module("greeter_trio", run_name="__main__")
+        assert signal.getsignal(signal.SIGINT) is then
+        runpy.run_module("greeter_trio.__main__", run_name="imported")  # which runs nothing
+    finally:
+        signal.signal(signal.SIGINT, usual)
