@@ -1,5 +1,3 @@
-"""What all these tests need: a server that is always there, and signals that do what they usually do."""
-
 import signal
 from collections.abc import Iterator
 
@@ -9,23 +7,16 @@ import pytest
 @pytest.fixture(scope="package")
 def port() -> Iterator[int]:
     """Return the port of a server with default options, the same one for all tests."""
-    from tests.cli.helpers import serving  # noqa: PLC0415 - where there is no POSIX, it skips
+    from tests.support.processes import serving  # noqa: PLC0415 - it needs POSIX
 
     with serving() as server:
         yield server.port
 
 
 @pytest.fixture(scope="package", autouse=True)
-def _usual_signals() -> Iterator[None]:
-    """Have processes started with usual signals, even if these tests run in the background or under nohup."""
-    numbers = [signal.SIGINT, signal.SIGTERM]
-    if hasattr(signal, "SIGHUP"):
-        numbers.append(signal.SIGHUP)
-    before = {number: signal.getsignal(number) for number in numbers}
-    for number, action in before.items():
-        if action is signal.SIG_IGN:
+def _usual_signals() -> None:
+    """Have processes started with usual signals, even in the background or under nohup."""
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, signal.SIGINT)
+        if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, signal.SIG_DFL)
-    yield
-    for number, action in before.items():
-        if action is signal.SIG_IGN:
-            signal.signal(number, action)
