@@ -13,9 +13,10 @@ from typing import Final
 
 import attrs
 
+from tests.support.accounting import Command, Process, allow_open_files, running
+
 from .commands import SERVERS, WrongCheckoutError, checkout, not_installed
 from .core import CORE
-from .process import Command, Process, allow_open_files, running
 from .report import NOTES, Figures, Turn, table
 from .workloads import WORKLOADS, Measure, Sizes
 
@@ -25,12 +26,7 @@ BASE: Final = next(iter(SERVERS))
 
 
 def collect(
-    servers: Mapping[str, Command],
-    loads: Iterable[str],
-    sizes: Sizes,
-    *,
-    rounds: int,
-    turns: int,
+    servers: Mapping[str, Command], loads: Iterable[str], sizes: Sizes, *, rounds: int, turns: int
 ) -> Figures:
     """Measure the servers under each load: so many rounds, of so many turns each.
 
@@ -44,42 +40,42 @@ def collect(
             sys.stderr.write(f"round {number + 1} of {rounds}: {load}\n")
             if load in CORE:
                 figures[load] += [_turn(CORE[load]) for _ in range(turns)]
-            else:
-                once = load == "idle"
-                figures[load] += _round(load, servers, sizes, number, 1 if once else turns)
+                continue
+            with running(*servers.values()) as processes, ExitStack() as stack:
+                measures = {
+                    name: stack.enter_context(WORKLOADS[load](process, sizes))
+                    for name, process in zip(servers, processes, strict=True)
+                }
+                numbers = range(number, number + (1 if load == "idle" else turns))
+                figures[load] += [_turn(measures, processes, first) for first in numbers]
     return figures
-
-
-def _round(
-    load: str,
-    servers: Mapping[str, Command],
-    sizes: Sizes,
-    number: int,
-    turns: int,
-) -> list[Turn]:
-    with running(*servers.values()) as processes, ExitStack() as stack:
-        measures = {
-            name: stack.enter_context(WORKLOADS[load](process, sizes))
-            for name, process in zip(servers, processes, strict=True)
-        }
-        return [_turn(measures, processes, number + turn) for turn in range(turns)]
 
 
 def _turn(measures: Mapping[str, Measure], servers: Sequence[Process] = (), first: int = 0) -> Turn:
     """Measure each server once, beginning with another one each time."""
-    processes = [*servers, Process(os.getpid())]
-    names = [*measures]
+    processes, names = [*servers, Process(os.getpid())], [*measures]
     first %= len(names)
     start, waited = time.monotonic_ns(), sum(process.waited() for process in processes)
-    costs = {name: measures[name]().cost for name in names[first:] + names[:first]}
+    costs = {name: measures[name]() for name in names[first:] + names[:first]}
     waited = sum(process.waited() for process in processes) - waited
     elapsed = time.monotonic_ns() - start
-    return Turn({name: costs[name] for name in names}, waited / elapsed)
+    return Turn({name: costs[name].cost for name in names}, waited / elapsed)
 
 
 def main() -> None:
-    """Run the benchmarks and print the table."""
-    parser = _parser()
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
+    add = parser.add_argument
+    quick = "measure less, for rough figures in less than a minute"
+    add("--quick", action="store_true", help=quick)
+    often = "how often to measure everything (default: 5; with --quick 2)"
+    add("--rounds", metavar="N", type=_positive, help=often)
+    only = f"measure these loads only, of {', '.join(LOADS)}"
+    add("--only", metavar="LOAD,...", type=_some_of(LOADS), default=LOADS, help=only)
+    some = f"measure these servers and {BASE} only, of {', '.join(SERVERS)}"
+    of_servers = _some_of(SERVERS, always=BASE)
+    add("--servers", metavar="SERVER,...", type=of_servers, default=[*SERVERS], help=some)
+    compare = "measure the Greeter in this directory, too; can be repeated"
+    add("--compare", metavar="DIR", action="append", default=[], type=Path, help=compare)
     args = parser.parse_args()
     if not Path("/proc/self/stat").exists():
         parser.exit(1, "The benchmarks read the CPU time of servers from /proc, as Linux has it.\n")
@@ -100,8 +96,8 @@ def main() -> None:
         crowd=allow_open_files(sizes.crowd * len(servers)) // len(servers),
         connections=allow_open_files(sizes.connections),
     )
-    rounds = args.rounds or (2 if args.quick else 5)
-    figures = collect(servers, args.only, sizes, rounds=rounds, turns=3 if args.quick else 4)
+    turns, rounds = (3, args.rounds or 2) if args.quick else (4, args.rounds or 5)
+    figures = collect(servers, args.only, sizes, rounds=rounds, turns=turns)
     sys.stdout.write(f"{table(figures, sizes)}\n{NOTES}")
     if missing:
         sys.stdout.write(f"\nNot installed, and left out: {', '.join(missing)}.\n")
@@ -109,59 +105,19 @@ def main() -> None:
         sys.stdout.write("\nServers and load shared a single CPU: the figures mean nothing.\n")
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
-    parser.add_argument(
-        "--quick",
-        action="store_true",
-        help="measure less, for rough figures in less than a minute",
-    )
-    parser.add_argument(
-        "--rounds",
-        metavar="N",
-        type=_positive,
-        help="how often to measure everything (default: 5; with --quick 2)",
-    )
-    parser.add_argument(
-        "--only",
-        metavar="LOAD,...",
-        type=_some_of(LOADS),
-        default=LOADS,
-        help=f"measure these loads only, of {', '.join(LOADS)}",
-    )
-    parser.add_argument(
-        "--servers",
-        metavar="SERVER,...",
-        type=_some_of(SERVERS, always=BASE),
-        default=[*SERVERS],
-        help=f"measure these servers and {BASE} only, of {', '.join(SERVERS)}",
-    )
-    parser.add_argument(
-        "--compare",
-        metavar="DIR",
-        action="append",
-        default=[],
-        type=Path,
-        help="measure the Greeter in this directory, too; can be repeated",
-    )
-    return parser
-
-
 def _positive(text: str) -> int:
     if text.isdecimal() and int(text) > 0:
         return int(text)
-    msg = f"not a whole number, 1 or more: {text!r}"
-    raise argparse.ArgumentTypeError(msg)
+    raise argparse.ArgumentTypeError(f"not a whole number, 1 or more: {text!r}")
 
 
 def _some_of(names: Collection[str], always: str = "") -> Callable[[str], list[str]]:
-    """Return a parser of lists that are separated by commas."""
-
     def parse(text: str) -> list[str]:
         chosen = {*text.split(",")}
         if unknown := chosen - {*names}:
-            msg = f"not one of {', '.join(names)}: {', '.join(sorted(unknown))!r}"
-            raise argparse.ArgumentTypeError(msg)
+            raise argparse.ArgumentTypeError(
+                f"not one of {', '.join(names)}: {', '.join(sorted(unknown))!r}"
+            )
         return [name for name in names if name in chosen or name == always]
 
     return parse

@@ -7,31 +7,29 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
-from .process import Command
-from .wire import HOST
+from tests.support.accounting import Command
+from tests.support.crowds import HOST
 
 _GREETER = ["-m", "greeter_trio", "serve", "--host", HOST, "--port", "0", "--log-level", "warning"]
-_FRAMEWORKS = "tests.benchmarks.frameworks"
+
+
+def _framework(module: str, *arguments: str) -> Command:
+    return Command(["-m", f"tests.benchmarks.frameworks.{module}", *arguments])
+
 
 SERVERS: Final[Mapping[str, Command]] = {
     "epoll": Command(["-m", "tests.benchmarks.servers"]),
     "greeter": Command(_GREETER),
-    "asyncio": Command(["-m", f"{_FRAMEWORKS}.asyncio_protocol"]),
-    "streams": Command(["-m", f"{_FRAMEWORKS}.asyncio_streams"]),
-    "trio": Command(["-m", f"{_FRAMEWORKS}.plain_trio"]),
-    "uvloop": Command(["-m", f"{_FRAMEWORKS}.uvloop_protocol"]),
-    "twisted": Command(["-m", f"{_FRAMEWORKS}.twisted_protocol"]),
-    "gevent": Command(["-m", f"{_FRAMEWORKS}.gevent_streams"]),
+    "asyncio": _framework("asyncio_protocol"),
+    "streams": _framework("asyncio_streams"),
+    "trio": _framework("plain_trio"),
+    "uvloop": _framework("asyncio_protocol", "uvloop"),
+    "twisted": _framework("twisted_protocol"),
+    "gevent": _framework("gevent_streams"),
 }
 """All servers. The first is the base of the ratios."""
 
-OPTIONAL: Final = ("uvloop", "twisted", "gevent")
-"""The servers that need a package of the same name, which may not be installed."""
-
-_PRINT_ORIGINS = """\
-import greeter_core, greeter_trio
-print(greeter_core.__file__, greeter_trio.__file__, sep="\\n")
-"""
+OPTIONAL: Final = ("uvloop", "twisted", "gevent")  # they need packages of the same names
 
 
 class WrongCheckoutError(Exception):
@@ -51,11 +49,10 @@ def checkout(directory: Path) -> Command:
     """
     directory = directory.resolve()
     if not directory.is_dir():
-        msg = f"not a directory: {directory}"
-        raise WrongCheckoutError(msg)
-    command = Command(_GREETER, directory)
+        raise WrongCheckoutError(f"not a directory: {directory}")
+    command, program = Command(_GREETER, directory), "import greeter_core as c, greeter_trio as t"
     done = subprocess.run(
-        [sys.executable, "-c", _PRINT_ORIGINS],
+        [sys.executable, "-c", f"{program}; print(c.__file__, t.__file__, sep='\\n')"],
         cwd=directory,
         env=command.environment(),
         capture_output=True,
@@ -64,6 +61,7 @@ def checkout(directory: Path) -> Command:
     )
     files = [Path(line) for line in done.stdout.splitlines()]
     if done.returncode or not all(file.is_relative_to(directory) for file in files):
-        msg = f"Python does not import Greeter from {directory}: {done.stdout or done.stderr}"
-        raise WrongCheckoutError(msg)
+        raise WrongCheckoutError(
+            f"Python does not import Greeter from {directory}: {done.stdout or done.stderr}"
+        )
     return command

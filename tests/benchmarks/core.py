@@ -10,13 +10,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final, TypeAlias
 
 from greeter_core import NamesReceived, ServerConnection, ServerEvent
+from tests.support.crowds import exchange
 
-from .servers import answer
-from .wire import PROMPT, WELCOME, exchange
+from .servers import OPENING, answer
 from .workloads import Measured
 
 CHUNK_SIZE = 16384  # bytes; as much as the server receives at once
-LINES = 65536  # names, in chunks
+LINES = 65536  # names of 12 bytes, in 52 chunks, most of which end within a name
 SINGLES = 5000  # names, each in a chunk of its own
 
 Answer: TypeAlias = Callable[[Sequence[bytes]], tuple[int, list[bytes]]]
@@ -29,33 +29,21 @@ class WrongOutputError(Exception):
 
 def in_chunks(run: Answer) -> Measured:
     """Measure 65,536 lines of 13 bytes, cut into chunks: CPU in ns per name."""
-    chunks, reply = _chunks()
+    lines, reply = exchange(0, LINES)
+    chunks = [lines[at : at + CHUNK_SIZE] for at in range(0, len(lines), CHUNK_SIZE)]
     return Measured(cost=_verified(run, chunks, reply) / LINES, count=LINES)
 
 
 def singly(run: Answer) -> Measured:
     """Measure names that arrive one at a time: CPU in µs per name."""
-    lines, reply = _singles()
-    return Measured(cost=_verified(run, lines, reply) / 1000 / len(lines), count=len(lines))
-
-
-@functools.cache
-def _chunks() -> tuple[Sequence[bytes], bytes]:
-    lines, reply = exchange(0, LINES)  # 52 chunks, most of which end within a name
-    return [lines[at : at + CHUNK_SIZE] for at in range(0, len(lines), CHUNK_SIZE)], reply
-
-
-@functools.cache
-def _singles() -> tuple[Sequence[bytes], bytes]:
     lines, replies = zip(*map(exchange, range(SINGLES)), strict=True)
-    return lines, b"".join(replies)
+    return Measured(cost=_verified(run, lines, b"".join(replies)) / 1000 / SINGLES, count=SINGLES)
 
 
 def _verified(run: Answer, chunks: Sequence[bytes], reply: bytes) -> int:
     spent, output = run(chunks)
     if b"".join(output) != reply:
-        msg = f"{run.__name__} gave a wrong reply to {len(chunks)} chunks"
-        raise WrongOutputError(msg)
+        raise WrongOutputError(f"{run.__name__} gave a wrong reply to {len(chunks)} chunks")
     return spent
 
 
@@ -63,9 +51,8 @@ def answer_with_core(chunks: Sequence[bytes]) -> tuple[int, list[bytes]]:
     """Do with each chunk what an adapter does."""
     connection = ServerConnection(now=0.0)
     connection.handle_timeout(1.0)
-    if connection.data_to_send() != WELCOME + PROMPT:
-        msg = "the core did not send WELCOME and PROMPT first"
-        raise WrongOutputError(msg)
+    if connection.data_to_send() != OPENING:
+        raise WrongOutputError("the core did not send WELCOME and PROMPT first")
     now, deadline = 1.0, 0.0
     output: list[bytes] = []
     events: list[ServerEvent] = []
@@ -79,8 +66,9 @@ def answer_with_core(chunks: Sequence[bytes]) -> tuple[int, list[bytes]]:
     spent = time.process_time_ns() - before
     names = [name for event in events if isinstance(event, NamesReceived) for name in event.names]
     if names != b"".join(chunks).splitlines() or deadline <= now:
-        msg = f"the core reported {len(names)} names, which are not those that were sent"
-        raise WrongOutputError(msg)
+        raise WrongOutputError(
+            f"the core reported {len(names)} names, which are not those that were sent"
+        )
     return spent, output
 
 
@@ -96,13 +84,10 @@ def answer_with_loop(chunks: Sequence[bytes]) -> tuple[int, list[bytes]]:
 
 
 CORE: Final[Mapping[str, Mapping[str, Callable[[], Measured]]]] = {
-    "core": {
-        "loop": functools.partial(in_chunks, answer_with_loop),
-        "core": functools.partial(in_chunks, answer_with_core),
-    },
-    "core-singly": {
-        "loop": functools.partial(singly, answer_with_loop),
-        "core": functools.partial(singly, answer_with_core),
-    },
+    load: {
+        "loop": functools.partial(measure, answer_with_loop),
+        "core": functools.partial(measure, answer_with_core),
+    }
+    for load, measure in {"core": in_chunks, "core-singly": singly}.items()
 }
 """What is measured, and for each what is compared with the first, the base."""

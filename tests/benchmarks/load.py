@@ -1,9 +1,9 @@
 """Clients that verify every byte, and the loop that runs them without ever sleeping.
 
 If the load slept until a reply came, each reply would wake it, and the kernel books the wakeup on
-the CPU time of whoever sends: the server. A server that is faster than the load would pay for few
-wakeups, since the load is busy with earlier replies, and a slower one for one with each reply. So
-the sockets are non-blocking, and the loop polls them with a timeout of 0.
+the CPU time of the process that sends: the server. A server that is faster than the load would pay
+for few wakeups, since the load is busy with earlier replies, and a slower one for one with each
+reply. So the sockets are non-blocking, and the loop polls them with a timeout of 0.
 
 A client is a generator, which yields its socket when it waits for it to become readable.
 """
@@ -16,17 +16,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any, TypeAlias
 
-from .wire import EXIT_LINE, GOODBYE, HOST, PROMPT, WELCOME, Exchange
+from tests.support import crowds
+from tests.support.crowds import HOST, Exchange, WrongReplyError
+from tests.support.words import GOODBYE, PROMPT, WELCOME
 
 _select: Any = select  # only Linux has epoll
 
-PATIENCE = 10.0  # seconds without a single byte from the server
-
 Client: TypeAlias = Iterator[socket.socket]
-
-
-class WrongReplyError(Exception):
-    """The server sent something else than it should have, or nothing."""
 
 
 def run(clients: Iterable[Client], at_once: int | None = None) -> None:
@@ -42,25 +38,20 @@ def run(clients: Iterable[Client], at_once: int | None = None) -> None:
                 epoll.register(sock, _select.EPOLLIN)
 
         start(at_once)
-        give_up = time.monotonic() + PATIENCE
+        give_up = time.monotonic() + crowds.PATIENCE
         while waiting:
             ready = epoll.poll(0)
             now = time.monotonic()
             if ready:
-                give_up = now + PATIENCE
+                give_up = now + crowds.PATIENCE
             elif now > give_up:
-                msg = f"{len(waiting)} clients have received nothing for {PATIENCE} s"
-                raise WrongReplyError(msg)
+                raise WrongReplyError(b"replies to %d clients" % len(waiting), None)
             for fd, _ in ready:
                 if fd not in waiting:
-                    msg = "the server sent more than it was asked for, or closed the connection"
-                    raise WrongReplyError(msg)
+                    raise WrongReplyError(b"", b"something, or the end of the stream")
                 if next(waiting[fd], None) is None:
                     del waiting[fd]
                     start(1)
-
-
-# What a client does
 
 
 def connect(port: int) -> socket.socket:
@@ -95,7 +86,7 @@ def send_names(sock: socket.socket, exchanges: Iterable[Exchange]) -> Client:
 
 def leave(sock: socket.socket) -> Client:
     """Send `exit`, wait for GOODBYE and the end of the stream, and close the socket."""
-    sock.sendall(EXIT_LINE)
+    sock.sendall(b"exit\n")
     yield from _receive(sock, GOODBYE)
     yield from _receive(sock, b"")
     sock.close()
@@ -111,23 +102,4 @@ def _receive(sock: socket.socket, expected: bytes) -> Client:
         if received == expected:
             return
         if not data or not expected.startswith(received):
-            raise _wrong_reply(expected, received)
-
-
-def expect(sock: socket.socket, expected: bytes) -> None:
-    """Do the same over a blocking socket, in a load that may sleep."""
-    try:
-        received = sock.recv(len(expected) or 1, socket.MSG_WAITALL)
-    except BlockingIOError:
-        msg = f"expected {expected[:80]!r}, and received nothing for {PATIENCE} s"
-        raise WrongReplyError(msg) from None
-    if received != expected:
-        raise _wrong_reply(expected, received)
-
-
-def _wrong_reply(expected: bytes, received: bytes) -> WrongReplyError:
-    return WrongReplyError(f"expected {_excerpt(expected)}, and received {_excerpt(received)}")
-
-
-def _excerpt(data: bytes) -> str:
-    return f"{len(data)} bytes, {data[:80]!r}"
+            raise WrongReplyError(expected, received)

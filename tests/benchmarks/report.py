@@ -11,7 +11,7 @@ from .workloads import Sizes
 
 @attrs.frozen
 class Turn:
-    """One measurement of each server under one workload, one after another."""
+    """One measurement of each server under one workload."""
 
     costs: Mapping[str, float]  # of each server, in the workload's unit
     waited: float  # seconds that servers and load were runnable without a CPU, per second

@@ -5,7 +5,7 @@ Greeter does: GOODBYE, a half-close, then it waits for the client's. It leaves o
 not use: names without a terminator, pacing, a limit on the size of a name, a log, time limits. So
 it is about the least that a single-threaded Python server can do, and the base of the ratios.
 
-The servers in `frameworks` share its `answer` and its words. In addition they have an idle timeout.
+The servers in `frameworks` share its `answer` and its words. They also have an idle timeout.
 """
 
 import contextlib
@@ -13,14 +13,16 @@ import select
 import socket
 from typing import Any
 
-from .wire import BANG, GOODBYE, HELLO, HOST, LF, PROMPT, WELCOME
+from tests.support.words import BANG, GOODBYE, HELLO, PROMPT, WELCOME
 
 _select: Any = select  # only Linux has epoll
 
+HOST = "127.0.0.1"
 BACKLOG = 1024  # connections
 CHUNK_SIZE = 65536  # bytes
 IDLE_TIMEOUT = 300.0  # seconds, Greeter's default; the epoll loop has none
 
+OPENING = WELCOME + PROMPT
 _ANSWER_END = BANG + PROMPT
 
 
@@ -28,7 +30,7 @@ def answer(data: bytes) -> tuple[bytes, bytes, bool]:
     """Return the reply to all lines, what follows the last of them, and whether `exit` came."""
     if b"\r" in data:
         data = data.replace(b"\r\n", b"\n")
-    names = data.split(LF)
+    names = data.split(b"\n")
     tail = names.pop()
     words = []
     for name in names:
@@ -40,7 +42,7 @@ def answer(data: bytes) -> tuple[bytes, bytes, bool]:
 
 
 def serve_epoll() -> None:
-    """Greet whoever connects, until a signal ends the process."""
+    """Greet clients until a signal ends the process."""
     clients: dict[int, _Client] = {}
     with socket.create_server((HOST, 0), backlog=BACKLOG) as listener, _select.epoll() as epoll:
         listener.settimeout(0)
@@ -57,11 +59,9 @@ def serve_epoll() -> None:
 
 
 class _Client:
-    """One connection of the epoll loop."""
-
     __slots__ = ("_epoll", "_over", "_sock", "_tail", "_unsent")
 
-    def __init__(self, sock: socket.socket, epoll: Any) -> None:  # noqa: ANN401 - only on Linux
+    def __init__(self, sock: socket.socket, epoll: Any) -> None:
         sock.settimeout(0)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         epoll.register(sock, _select.EPOLLIN)
@@ -70,7 +70,7 @@ class _Client:
         self._tail = b""
         self._unsent = b""
         self._over = False  # GOODBYE is sent, or part of `_unsent`
-        self._send(WELCOME + PROMPT)
+        self._send(OPENING)
 
     def handle_event(self) -> bool:
         """Read or write once; return False when the connection is closed."""

@@ -7,9 +7,10 @@ from typing import Final, TypeAlias
 
 import attrs
 
+from tests.support.accounting import ServerProcess
+from tests.support.crowds import Exchange, exchange
+
 from .load import Client, connect, converse, leave, receive_welcome, run, send_names
-from .process import ServerProcess
-from .wire import Exchange, exchange
 
 
 @attrs.frozen(kw_only=True)
@@ -29,8 +30,6 @@ class Sizes:
 
 @attrs.frozen(kw_only=True)
 class Measured:
-    """One measurement."""
-
     cost: float  # of one greeting, conversation or connection, in the workload's unit
     count: int  # how many there were, all of them verified
 
@@ -43,12 +42,12 @@ Workload: TypeAlias = Callable[[ServerProcess, Sizes], AbstractContextManager[Me
 
 def ping_pong(server: ServerProcess, sizes: Sizes) -> AbstractContextManager[Measure]:
     """Let each client send a name, and the next one after the reply: CPU in µs per greeting."""
-    return _greetings(server, _single_names(sizes.clients, sizes.exchanges))
+    return _single_names(server, sizes.clients, sizes.exchanges)
 
 
 def ping_pong_crowd(server: ServerProcess, sizes: Sizes) -> AbstractContextManager[Measure]:
     """Do the same with many clients."""
-    return _greetings(server, _single_names(sizes.crowd, sizes.crowd_exchanges))
+    return _single_names(server, sizes.crowd, sizes.crowd_exchanges)
 
 
 def pipelined(server: ServerProcess, sizes: Sizes) -> AbstractContextManager[Measure]:
@@ -100,16 +99,16 @@ WORKLOADS: Final[Mapping[str, Workload]] = {
 }
 
 
-def _single_names(clients: int, exchanges: int) -> list[list[Exchange]]:
-    starts = range(0, clients * exchanges, exchanges)
-    return [[exchange(start + number) for number in range(exchanges)] for start in starts]
+def _single_names(
+    server: ServerProcess, clients: int, each: int
+) -> AbstractContextManager[Measure]:
+    starts = range(0, clients * each, each)
+    return _greetings(server, [[*map(exchange, range(start, start + each))] for start in starts])
 
 
 @contextmanager
 def _greetings(
-    server: ServerProcess,
-    exchanges: Sequence[Sequence[Exchange]],
-    names: int = 1,
+    server: ServerProcess, exchanges: Sequence[Sequence[Exchange]], names: int = 1
 ) -> Iterator[Measure]:
     """Measure the exchanges of each client, of so many names each."""
     count = sum(map(len, exchanges)) * names

@@ -2,181 +2,122 @@
 
 import socket
 import threading
-import tracemalloc
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
 from greeter_core import ClientConfig, Framing, LocalProtocolError, ServerConfig
+from tests.support.processes import PATIENCE, Peer
+from tests.support.words import ADA, FULL, PROMPT, WELCOME
 
-from .helpers import PATIENCE, PROMPT, WELCOME, BlockingServer, adapter, hello, reset, serving
+from .helpers import BlockingServer, adapter, memory_below, pair
 
 Ask = Callable[..., Iterator[bytes]]
 
 
 @pytest.fixture(scope="module")
-def ask() -> Any:  # noqa: ANN401 - a fixture's value
+def ask() -> Any:
     """Return the page's function."""
     return adapter("def ask(")["ask"]
 
 
 def numbers(count: int) -> Iterator[bytes]:
-    """Yield so many names."""
     return (b"%d" % number for number in range(count))
 
 
 @contextmanager
-def scripted(script: Callable[[socket.socket], object]) -> Iterator[socket.socket]:
+def scripted(script: Callable[[Peer], object]) -> Iterator[socket.socket]:
     """Yield a socket, at whose other end this script is played."""
-
-    def play() -> None:
-        with accepted:
-            script(accepted)
-
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        client = socket.create_connection(listener.getsockname(), timeout=PATIENCE)
-        accepted, _ = listener.accept()
-    accepted.settimeout(PATIENCE)
-    thread = threading.Thread(target=play)
-    thread.start()
-    with client:
-        yield client
-    thread.join(PATIENCE)
-    assert not thread.is_alive()
+    peer, sock = pair()
+    with ThreadPoolExecutor(1) as pool, peer:
+        played = pool.submit(script, peer)
+        with sock:
+            yield sock
+        played.result(PATIENCE)
 
 
+@pytest.mark.parametrize("names", [[b"Ada", b"Grace", b"Bob"], []], ids=["names", "none"])
 @pytest.mark.parametrize("framing", Framing)
-def test_names(ask: Ask, framing: Framing) -> None:
-    """It finds out what the server understands."""
-    with serving(BlockingServer, ServerConfig(framing=framing, pace=0.001)) as server:
-        assert list(ask(server.connect(), [b"Ada", b"Grace", b"Bob"])) == [b"Ada", b"Grace", b"Bob"]
+def test_names(ask: Ask, framing: Framing, names: list[bytes]) -> None:
+    """It finds out what the server understands; without names it says exit, and nothing else."""
+    with BlockingServer(ServerConfig(framing=framing, pace=0.001)) as server:
+        assert list(ask(server.connect().socket, names)) == names
 
 
-def test_no_names(ask: Ask) -> None:
-    """It says exit, and nothing else."""
-    with serving(BlockingServer) as server:
-        assert list(ask(server.connect(), [])) == []
-
-
-def test_many_names(ask: Ask) -> None:
+@pytest.mark.parametrize(("count", "at_a_time"), [(20_000, 1000), (100_000, 100_001)])
+def test_many_names(count: int, at_a_time: int) -> None:
     """It reads on while a send is blocked; otherwise both sides would wait for each other."""
-    with serving(BlockingServer, send_buffer=4096) as server:
-        client = server.connect(receive_buffer=4096)
-        client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
-        assert all(
-            name == b"%d" % number for number, name in enumerate(ask(client, numbers(50_000)))
-        )
-
-
-def test_all_at_once() -> None:
-    """Nor does it stall where it asks everything at once."""
-    names = list(numbers(100_000))
     namespace = adapter("def ask(")
-    namespace["AT_A_TIME"] = len(names) + 1
-    with serving(BlockingServer, send_buffer=4096) as server:
-        client = server.connect(receive_buffer=4096)
+    namespace["AT_A_TIME"] = at_a_time
+    with BlockingServer(send_buffer=4096) as server:
+        client = server.connect(receive_buffer=4096).socket
         client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
-        assert list(namespace["ask"](client, names)) == names
+        assert list(namespace["ask"](client, numbers(count))) == list(numbers(count))
 
 
 def test_memory_is_bounded(ask: Ask) -> None:
-    """15 MB of names leave nothing behind, and need little at any time."""
-    name = b"%01000d" % 7
-    with serving(BlockingServer) as server:
+    """8 MB of names leave nothing behind, and need little at any time."""
+    names = (b"%01000d" % number for number in range(8_000))
+    with BlockingServer() as server, memory_below(7_000_000):
         server.events = deque(maxlen=0)
-        client = server.connect()
-        tracemalloc.start()
-        try:
-            count = sum(
-                1
-                for _ in ask(
-                    client, (name[:-1] + b"%d" % (number % 10) for number in range(15_000))
-                )
-            )
-            _, peak = tracemalloc.get_traced_memory()
-        finally:
-            tracemalloc.stop()
-    assert count == 15_000
-    assert peak < 7_000_000
+        assert sum(1 for _ in ask(server.connect().socket, names)) == 8_000
 
 
 def test_caller_that_takes_its_time(ask: Ask) -> None:
     """What came meanwhile is read first: the server was not late, the client was (T3)."""
     taken: list[bytes] = []
-    with serving(BlockingServer, ServerConfig(pace=0)) as server:
-        for name in ask(server.connect(), numbers(2000), ClientConfig(reply_timeout=0.1)):
+    with BlockingServer(ServerConfig(pace=0)) as server:
+        for name in ask(server.connect().socket, numbers(2000), ClientConfig(reply_timeout=0.1)):
             taken.append(name)
-            if len(taken) in (1, 700, 1500):
-                threading.Event().wait(0.2)
+            if len(taken) in (1, 700):
+                threading.Event().wait(0.15)
     assert taken == list(numbers(2000))
 
 
-def silence(sock: socket.socket) -> None:
-    """Say nothing, until the client has gone."""
-    sock.recv(1024)
-
-
-def one_name(sock: socket.socket) -> None:
-    """Greet one name, and end."""
-    sock.sendall(WELCOME + PROMPT)
-    sock.sendall(hello(sock.recv(1024)[:-1]))
-
-
-def sorry(sock: socket.socket) -> None:
-    """Refuse."""
-    sock.sendall(b"Sorry, the server is full.\n")
-    sock.shutdown(socket.SHUT_WR)
-    sock.recv(1024)
-
-
-def nonsense(sock: socket.socket) -> None:
-    """Be no greeter."""
-    sock.sendall(b"220 smtp\r\n")
-    sock.recv(1024)
+def one_name(peer: Peer) -> None:
+    peer.say(WELCOME + PROMPT)
+    peer.socket.recv(1024)
+    peer.say(ADA).end()
 
 
 @pytest.mark.parametrize(
     ("script", "why"),
     [
-        (silence, "timed out"),
+        (Peer.hear_rest, "timed out"),
         (one_name, "end of stream"),
-        (sorry, "refused"),
-        (nonsense, "protocol violation"),
+        (lambda peer: peer.say(FULL).end(), "refused"),
+        (lambda peer: peer.say(b"220 smtp\r\n"), "protocol violation"),
+        (Peer.reset, "reset"),
     ],
 )
-def test_ends_too_early(ask: Ask, script: Callable[[socket.socket], object], why: str) -> None:
+def test_ends_too_early(ask: Ask, script: Callable[[Peer], object], why: str) -> None:
     """What was greeted is yielded; then the reason is told."""
     greeted: list[bytes] = []
-    config = ClientConfig(reply_timeout=0.1 if script is silence else PATIENCE)
-    with scripted(script) as client:
-        names = ask(client, [b"Ada", b"Bob"], config)
-        with pytest.raises(ConnectionError, match=why):
-            greeted.extend(names)
+    config = ClientConfig(reply_timeout=0.1 if why == "timed out" else PATIENCE)
+    with scripted(script) as client, pytest.raises(ConnectionError, match=why):
+        greeted.extend(ask(client, [b"Ada", b"Bob"], config))
     assert greeted == ([b"Ada"] if script is one_name else [])
 
 
-def test_reset_by_the_server(ask: Ask) -> None:
-    """That is an `OSError`."""
-    with scripted(reset) as client, pytest.raises(ConnectionResetError):
-        list(ask(client, [b"Ada"]))
-
-
-def test_caller_that_is_late_and_a_server_that_is_silent(ask: Ask) -> None:
-    """Where time overtakes a name that waits, that is an end like others, and no `LocalProtocolError`."""
+def test_late_caller_and_silent_server(ask: Ask) -> None:
+    """If time overtakes a name that waits, that is an end like others: no LocalProtocolError."""
 
     def slow() -> Iterable[bytes]:
         yield b"Ada"
         threading.Event().wait(0.2)
         yield b"Bob"
 
-    with scripted(silence) as client, pytest.raises(ConnectionError, match="timed out"):
+    with scripted(Peer.hear_rest) as client, pytest.raises(ConnectionError, match="timed out"):
         list(ask(client, slow(), ClientConfig(reply_timeout=0.1)))
 
 
 def test_wrong_name(ask: Ask) -> None:
-    """It is the caller's fault, and said so."""
-    with scripted(silence) as client, pytest.raises(LocalProtocolError):
-        list(ask(client, [b"exit"]))
+    """It is the caller's fault, and said so (Nagle's algorithm is off by then)."""
+    with scripted(Peer.hear_rest) as client:
+        with pytest.raises(LocalProtocolError):
+            list(ask(client, [b"exit"]))
+        assert client.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)

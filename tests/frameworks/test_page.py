@@ -1,5 +1,6 @@
 """INTEGRATING.md is what an author can copy from."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -9,14 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.readme import ROOT, code_blocks
+from tests.support.documents import INTEGRATING, ROOT, code_blocks
 
-from .helpers import PAGE, adapter
+from .helpers import adapter
+
+RUFF = shutil.which("ruff", path=str(Path(sys.executable).parent))
+PAGE = INTEGRATING.read_text("utf-8")
 
 
 def test_entry() -> None:
     """The first function of the first adapter is its entry, and needs nothing but a socket."""
-    source = code_blocks("python", PAGE)[0]
+    source = code_blocks("python", INTEGRATING)[0]
     assert re.findall(r"^def (\w+)\(", source, re.MULTILINE)[0] == "greet"
     assert adapter("def greet(")["greet"].__defaults__ is not None
 
@@ -24,14 +28,12 @@ def test_entry() -> None:
 def test_bound() -> None:
     """The memory that the page promises is what its formula gives (PROTOCOL.md, M1, M2)."""
     size, limit = 16384, 1024
-    assert f"{limit + 1 + 17 * size + limit + 128 + size + limit:,} bytes" in PAGE.read_text(
-        "utf-8"
-    )
+    assert f"{limit + 1 + 17 * size + limit + 128 + size + limit:,} bytes" in PAGE
 
 
 def test_columns() -> None:
     """It can be read beside code."""
-    assert [line for line in PAGE.read_text("utf-8").splitlines() if len(line) > 100] == []
+    assert [line for line in PAGE.splitlines() if len(line) > 100] == []
 
 
 @pytest.fixture(scope="module")
@@ -39,34 +41,26 @@ def blocks(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Return the adapters as files."""
     folder = tmp_path_factory.mktemp("blocks")
     paths = [folder / f"block_{number}.py" for number in range(3)]
-    for path, block in zip(paths, code_blocks("python", PAGE), strict=True):
+    for path, block in zip(paths, code_blocks("python", INTEGRATING), strict=True):
         path.write_text(block, "utf-8")
     return paths
 
 
-@pytest.mark.skipif(
-    not shutil.which("ruff", path=str(Path(sys.executable).parent)), reason="needs ruff"
-)
+@pytest.mark.skipif(not RUFF, reason="needs ruff")
 @pytest.mark.parametrize(
     "command", [["check", "--extend-ignore=D100,D102,INP001"], ["format", "--diff"]]
 )
 def test_ruff(blocks: list[Path], command: list[str]) -> None:
-    """The linter has nothing to say, but that a block is no module, and that asyncio documents its methods."""
-    ruff = Path(sys.executable).parent / "ruff"
-    config = [f"--config={ROOT / 'pyproject.toml'}", "--config=line-length=100", "--no-cache"]
-    subprocess.run([ruff, *command, *config, *blocks], check=True)
+    """A block is no module, and asyncio documents its methods: nothing else is wrong."""
+    config = [f"--config={ROOT / 'pyproject.toml'}", "--no-cache"]
+    subprocess.run([str(RUFF), *command, *config, *blocks], check=True)
 
 
 @pytest.mark.skipif(find_spec("mypy") is None, reason="needs mypy")
-def test_types(blocks: list[Path], tmp_path: Path) -> None:
+def test_types(blocks: list[Path]) -> None:
     """The types are right, strictly, on each platform."""
-    for platform in ("linux", "darwin", "win32"):
-        command = [
-            sys.executable,
-            "-m",
-            "mypy",
-            "--strict",
-            f"--platform={platform}",
-            f"--cache-dir={tmp_path}",
-        ]
-        subprocess.run([*command, *blocks], check=True, cwd=ROOT)
+    mypy = [sys.executable, "-m", "mypy", "--strict", f"--cache-dir={os.devnull}"]
+    command = [*mypy, *map(str, blocks)]
+    platforms = ("linux", "darwin", "win32")  # at the same time
+    runs = [subprocess.Popen([*command, f"--platform={each}"], cwd=ROOT) for each in platforms]
+    assert [run.wait() for run in runs] == [0, 0, 0]

@@ -15,24 +15,32 @@ The right column depends on chance, so there is no test of it.
 import sys
 import time
 
-from tests.cli.helpers import COMMAND
+from tests.support.processes import COMMAND
 
+from .crowd import PATHS, trial
 from .path import Unavailable
-from .trial import PATHS, trial
 
-BLIND = (sys.executable, "-m", "tests.paths.blind")
+BLIND = """\
+from greeter_core import ServerConnection
+from greeter_trio._cli import main
+ServerConnection.data_in_flight = ServerConnection.handle_timeout
+raise SystemExit(main())
+"""
+"""The command, with a server that does not know what its peers' kernels have acknowledged."""
 
 
 def main() -> None:
-    """Print how conversations ended, on each path, with each seed."""
     for seed in map(int, sys.argv[1:] or ["1"]):
         for name, impairment in PATHS.items():
-            for who, command in (("asks the kernel", COMMAND), ("does not ask", BLIND)):
+            for server, command in (
+                ("asks the kernel", COMMAND),
+                ("does not ask", (sys.executable, "-c", BLIND)),
+            ):
                 began = time.monotonic()
                 outcomes, packets = trial(impairment, seed=seed, command=command)
                 took = f"{time.monotonic() - began:.1f} s"
-                head = f"seed {seed}, {name}, the server {who}, {took}:"
-                print(head, dict(outcomes), packets, flush=True)  # noqa: T201
+                head = f"seed {seed}, {name}, the server {server}, {took}:"
+                print(head, dict(outcomes), packets, flush=True)
 
 
 if __name__ == "__main__":

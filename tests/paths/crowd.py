@@ -1,17 +1,21 @@
 """Many original clients at once, in one loop.
 
-The original client takes what one `recv(1024)` returns for one word, whatever it is, and then says
-its name, or waits for the next word. When one `recv` brings two words, it waits for one that it has
-had, for ever. These clients notice that at once, and are careful whom they blame: a client that the
-machine has kept from reading for so long that the words may have come apart begins again.
+When one `recv` brings two words, the original client waits forever for one that it has had. These
+clients notice that at once. But if the machine has kept a client from reading for so long that the
+words may have come apart, that proves nothing, and the client begins again.
 """
 
+import contextlib
 import selectors
 import socket
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Generator, Iterable, Sequence
 
-from tests.cli.helpers import GOODBYE, PROMPT, WELCOME, hello
+from tests.support.originals import RECV_SIZE, original_client
+from tests.support.processes import COMMAND, serving_at
+
+from .path import Impairment, path
 
 # How a conversation ends, if it is not by an error
 WELL = "ended well"
@@ -40,87 +44,81 @@ def converse(
     come so many seconds `apart`. `said` is called whenever one has said a name.
     """
     looked = began = time.monotonic()
-    with selectors.DefaultSelector() as selector:
-        clients = [_Client(connect, names, selector, said) for names in lists_of_names]
-        coming = [(began + i * apart, client) for i, client in enumerate(clients)]
+    clients = [_converse(connect, names, said) for names in lists_of_names]
+    outcomes = [UNFINISHED] * len(clients)
+    coming = [(began + number * apart, number) for number in range(len(clients))]
+    with selectors.DefaultSelector() as selector, contextlib.ExitStack() as stack:
+        for client in clients:
+            stack.callback(client.close)
+
+        def go_on(number: int, unreadable: float | None) -> None:
+            try:
+                sock = clients[number].send(unreadable)
+                selector.register(sock, selectors.EVENT_READ, number)
+            except StopIteration as ended:
+                outcomes[number] = ended.value
+
         while (coming or selector.get_map()) and looked < began + patience:
             time.sleep(_TICK)
             before, looked = looked, time.monotonic()
             for key, _ in selector.select(0):
-                key.data.go_on(before)  # at that time there was nothing to be read
+                selector.unregister(key.fileobj)
+                go_on(key.data, before)
             while coming and coming[0][0] <= looked:
-                coming.pop(0)[1].begin()
-        for client in clients:
-            client.end(UNFINISHED)  # has no effect on those that have ended
-    return [client.outcome for client in clients]
+                go_on(coming.pop(0)[1], None)
+    return outcomes
 
 
-class _Client:
-    """One client."""
-
-    def __init__(
-        self,
-        connect: Connect,
-        names: Sequence[bytes],
-        selector: selectors.BaseSelector,
-        said: Callable[[], object],
-    ) -> None:
-        self._connect, self._selector, self._said = connect, selector, said
-        # What it says, and what it hears then
-        self._turns = [(b"", WELCOME), (b"", PROMPT)]
-        for name in names:
-            self._turns += [(name, hello(name)), (b"", PROMPT)]
-        self._turns.append((b"exit", GOODBYE))
-        self._attempts = 0
-        self._socket: socket.socket | None = None
-        self.outcome = ""
-
-    def begin(self) -> None:
-        """Connect."""
-        self._attempts += 1
-        self._rest = iter(self._turns)
-        _, self._expected = next(self._rest)
-        self._socket = self._connect()
-        self._selector.register(self._socket, selectors.EVENT_READ, self)
-
-    def go_on(self, unreadable: float) -> None:
-        """Hear what is there, and say what comes next. At the time `unreadable` nothing was."""
-        assert self._socket
+def _converse(
+    connect: Connect, names: Sequence[bytes], said: Callable[[], object]
+) -> Generator[socket.socket, float | None, str]:
+    """Be one client; yield what to wait for, and take a time at which it was not readable."""
+    for _ in range(_ATTEMPTS):
         try:
-            heard = self._socket.recv(1024)
-            waited = time.monotonic() - unreadable
-            if heard == self._expected:
-                self._take_turn(self._socket)
-            elif not heard.startswith(self._expected):
-                self.end(f"heard {heard!r} instead of {self._expected!r}")
-            elif waited < _DISTANCE:
-                self.end(HANGS)
-            elif self._attempts < _ATTEMPTS:
-                self._close()
-                self.begin()
-            else:
-                self.end(HELD_UP)
+            with connect() as sock:
+                for word, expected in original_client(names):
+                    if word:
+                        sock.send(word)
+                        said()
+                    unreadable = (yield sock) or 0.0
+                    heard = sock.recv(RECV_SIZE)
+                    if heard == expected:
+                        continue
+                    if not heard.startswith(expected):
+                        return f"heard {heard!r} instead of {expected!r}"
+                    if time.monotonic() - unreadable < _DISTANCE:
+                        return HANGS
+                    break
+                else:
+                    return WELL
         except OSError as exc:
-            self.end(str(exc))
+            return str(exc)
+    return HELD_UP
 
-    def _take_turn(self, sock: socket.socket) -> None:
-        turn = next(self._rest, None)
-        if turn is None:
-            self.end(WELL)
-            return
-        say, self._expected = turn
-        if say:
-            sock.send(say)
-            self._said()
 
-    def end(self, outcome: str) -> None:
-        """End the conversation in this way, if it has not ended."""
-        if not self.outcome:
-            self.outcome = outcome
-            self._close()
+# A server, many clients, and a bad path between them
 
-    def _close(self) -> None:
-        if self._socket:
-            self._selector.unregister(self._socket)
-            self._socket.close()
-            self._socket = None
+PATHS = {
+    "RTT 300 ± 40 ms": Impairment(delay=0.15, jitter=0.02),
+    "3 % lost each way": Impairment(delay=0.01, loss=0.03),
+    "20 % reordered": Impairment(delay=0.03, ahead=0.2),
+    "dead for 2.5 s": Impairment(delay=0.02, dead_from=0.4, dead_for=2.5),
+}
+NAMES = (b"Ada", "小明".encode(), b"Grace Hopper")
+CLIENTS = 30
+
+
+def trial(
+    impairment: Impairment,
+    *,
+    seed: int = 1,
+    command: Sequence[str] = COMMAND,
+    names: Sequence[bytes] = NAMES,
+) -> tuple[dict[str, int], dict[str, int]]:
+    """Return how many conversations ended in which way, and what happened to how many packets."""
+    with path(impairment, seed) as between:
+        number = between.listener.fileno()
+        with serving_at("--listen", f"fd:{number}", command=command, pass_fds=[number]):
+            # They come apart, so as not to be all at the same point.
+            outcomes = converse(between.connect, [names] * CLIENTS, patience=60, apart=0.01)
+            return Counter(outcomes), between.counted()

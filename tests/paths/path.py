@@ -4,10 +4,10 @@ A process of its own (`router.py`) makes two network namespaces, the hosts, each
 device. What one host sends comes out of its device, and goes into the other's: late, out of order,
 or never.
 
-Nobody has to be *in* a namespace. The router opens sockets there and passes them to whoever asks: a
-socket stays in the namespace in which it was opened. So nothing has a name outside, the rest of the
-machine sees nothing of it, and it is gone as soon as the router and the sockets are. The router
-ends with the process that uses it, at the latest, because their channel ends then.
+No other process has to be *in* a namespace. The router opens sockets there and passes them to the
+process that uses it: a socket stays in the namespace in which it was opened. So nothing has a name
+outside, the rest of the machine sees nothing of it, and it is gone as soon as the router and the
+sockets are. The router ends with the process that uses it, because their channel ends then.
 """
 
 import contextlib
@@ -26,18 +26,12 @@ import attrs
 class Impairment:
     """What happens to packets, in each direction by itself."""
 
-    delay: float = 0.0
-    """Seconds."""
-    jitter: float = 0.0
-    """The delay varies by so many seconds up and down. The order remains."""
-    loss: float = 0.0
-    """The part that is lost, 0 to 1."""
-    ahead: float = 0.0
-    """The part that is not delayed, and so overtakes others, 0 to 1."""
-    dead_from: float = math.inf
-    """So many seconds after the first packet the path is dead: all packets are lost."""
-    dead_for: float = 0.0
-    """That lasts for so many seconds."""
+    delay: float = 0.0  # seconds
+    jitter: float = 0.0  # seconds; the delay varies by this, up and down, but the order remains
+    loss: float = 0.0  # the part that is lost, 0 to 1
+    ahead: float = 0.0  # the part that is not delayed, and so overtakes others, 0 to 1
+    dead_from: float = math.inf  # seconds after the first packet; then all packets are lost
+    dead_for: float = 0.0  # seconds
 
 
 class Unavailable(Exception):
@@ -45,8 +39,6 @@ class Unavailable(Exception):
 
 
 class Path:
-    """A path, as the process that uses it sees it."""
-
     def __init__(self, channel: socket.socket) -> None:
         self._channel = channel
         answer, listener = self._answer()
@@ -85,8 +77,7 @@ def path(impairment: Impairment, seed: int) -> Iterator[Path]:
     Raises `Unavailable` where that is not possible.
     """
     if sys.platform != "linux":
-        msg = "paths can be made on Linux alone"
-        raise Unavailable(msg)
+        raise Unavailable("paths can be made on Linux alone")
     arguments = [json.dumps(attrs.asdict(impairment)), str(seed)]
     command = [sys.executable, "-m", f"{__package__}.router", *arguments]
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)

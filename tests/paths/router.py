@@ -46,10 +46,8 @@ def main() -> None:
         return
     with listener:
         socket.send_fds(channel, [b"made"], [listener.fileno()])
-    ways = (
-        OneWay(at_client, at_server, impairment, f"{seed} there"),
-        OneWay(at_server, at_client, impairment, f"{seed} back"),
-    )
+    there = OneWay(at_client, at_server, impairment, f"{seed} there")
+    ways = there, OneWay(at_server, at_client, impairment, f"{seed} back")
     inputs = [at_client, at_server, channel.fileno()]
     while True:
         soonest = min(way.soonest() for way in ways)
@@ -79,7 +77,7 @@ def answer(channel: socket.socket, there: "OneWay", back: "OneWay") -> bool:
 def enter_new_host(address: str) -> int:
     """Go into a new network namespace with one TUN device; return the device's other end."""
     libc = ctypes.CDLL(None, use_errno=True)
-    # Who is not root may be allowed to do this in a user namespace.
+    # Without being root it may be allowed in a user namespace.
     if libc.unshare(_CLONE_NEWNET) and libc.unshare(_CLONE_NEWUSER | _CLONE_NEWNET):
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number), "a network namespace")

@@ -1,34 +1,27 @@
-"""Kubernetes: all fields of the manifests exist, and the probe does what it is there for. No cluster runs."""
+"""Kubernetes: all fields of the manifests exist, and the probe works. No cluster runs."""
 
 import json
 import os
-import shutil
-import subprocess
 from typing import Any, TypeAlias
 
 import pytest
 
-from greeter_trio._cli import options as _arguments
-from tests.cli.helpers import PATIENCE, environment, run, serving
+from greeter_trio._cli.options import ServeOptions, parse
+from greeter_trio._net.endpoints import Tcp
+from tests.support.processes import COMMAND, environment, run, serving
 
-from .helpers import FOLDER
+from .helpers import FOLDER, needs
 
-pytestmark = pytest.mark.skipif(not shutil.which("kubectl"), reason="there is no kubectl on PATH")
+pytestmark = needs("kubectl")
 
 Object: TypeAlias = Any  # of JSON
 
 
 def kubectl(manifest: str, *command: str) -> Object:
-    """Have kubectl change a manifest, without any cluster, and return what it has made of it."""
-    done = subprocess.run(
-        ["kubectl", *command, "--local", "--dry-run=client", "--output=json", "--filename=-"],
-        input=manifest,
-        env={"PATH": os.environ["PATH"], "HOME": "/nowhere", "KUBECONFIG": os.devnull},
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=False,
-    )
+    """Have kubectl change a manifest, without any cluster, and return the result."""
+    local = ("--local", "--dry-run=client", "--output=json", "--filename=-")
+    env = environment(HOME="/nowhere", KUBECONFIG=os.devnull)
+    done = run(*command, *local, stdin=manifest.encode(), command=("kubectl",), env=env)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
@@ -50,7 +43,7 @@ def missing(whole: Object, part: Object, path: str = "") -> list[str]:
 
 @pytest.fixture(scope="module")
 def manifests() -> tuple[str, str]:
-    """Return the manifests of the Deployment and of the Service."""
+    """Return those of the Deployment and of the Service."""
     deployment, service = (FOLDER / "kubernetes.yaml").read_text("utf-8").split("\n---\n")
     return deployment, service
 
@@ -62,7 +55,7 @@ def pod(manifests: tuple[str, str]) -> Object:
 
 
 def test_all_fields_are_known(manifests: tuple[str, str]) -> None:
-    """kubectl, where it knows what a Deployment and a Service are, finds no field that has no place in them."""
+    """Where kubectl knows what a Deployment and a Service are, it drops no field of them."""
     deployment, service = manifests
     for manifest, command in (
         (deployment, ("set", "env", "A=b")),
@@ -75,31 +68,29 @@ def test_all_fields_are_known(manifests: tuple[str, str]) -> None:
 
 
 def test_the_service_finds_the_pods(manifests: tuple[str, str]) -> None:
-    """The Service selects the labels of the Deployment's pods, and its port is the container's."""
     deployment, service = (kubectl(each, "label", "a=b")["spec"] for each in manifests)
     template = deployment["template"]
-    assert (
-        service["selector"]
-        == template["metadata"]["labels"]
-        == deployment["selector"]["matchLabels"]
-    )
-    assert [each["port"] for each in service["ports"]] == [
-        each["containerPort"] for each in template["spec"]["containers"][0]["ports"]
-    ]
+    labels = template["metadata"]["labels"]
+    assert service["selector"] == labels == deployment["selector"]["matchLabels"]
+    ports = template["spec"]["containers"][0]["ports"]
+    assert [each["port"] for each in service["ports"]] == [each["containerPort"] for each in ports]
 
 
 def test_there_is_time_to_end(pod: Object) -> None:
-    """The server takes less time to end than Kubernetes gives it, and listens where the Service expects it."""
-    arguments = _arguments.parse(pod["containers"][0]["args"])
-    assert pod["terminationGracePeriodSeconds"] > arguments.drain_delay + arguments.grace
-    assert arguments.port == pod["containers"][0]["ports"][0]["containerPort"]
+    """Kubernetes gives more than the server takes, which listens where the Service expects it."""
+    container = pod["containers"][0]
+    options = parse(container["args"])
+    assert isinstance(options, ServeOptions)
+    limits = options.limits
+    assert pod["terminationGracePeriodSeconds"] > limits.drain_delay + limits.grace
+    assert options.endpoints == (Tcp("0.0.0.0", container["ports"][0]["containerPort"]),)
 
 
 def test_the_probe(pod: Object) -> None:
     """The readiness probe finds a server that greets, and finds that there is none."""
     container = pod["containers"][0]
     probe = container["readinessProbe"]["exec"]["command"]
-    assert probe[:3] == container["command"] == ["python", "-m", "greeter_trio"]
+    assert probe[:3] == container["command"] == ["python", *COMMAND[1:]]
     with serving() as server:
         assert run(*probe[3:], env=environment(GREETER_PORT=str(server.port))).returncode == 0
     assert run(*probe[3:], env=environment(GREETER_PORT=str(server.port))).returncode == 1

@@ -1,8 +1,8 @@
-"""Many who send a byte every now and then.
+"""Many clients that send a byte every now and then.
 
 Half of them send lines that never end. The others' bytes are names without a terminator, which are
-answered, and nobody reads that. With the drippers silent and dripping in turn, honest clients are
-served beside them.
+answered, and the answers are not read. With the drippers silent and dripping in turn, honest
+clients are served beside them.
 """
 
 import contextlib
@@ -14,12 +14,10 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 
-from tests.benchmarks.load import expect
-from tests.benchmarks.process import Process
-from tests.benchmarks.wire import LF, exchange
+from tests.support.accounting import Command, Process
+from tests.support.crowds import crowd, exchange, expect
 
-from .clients import crowd
-from .finding import Command, Finding, Sizes, at_most, none_of, note
+from .finding import Finding, Sizes, at_most, none_of
 from .server import serving
 
 HONEST = 10  # clients
@@ -28,14 +26,14 @@ RATIO = 2
 
 
 def drippers(sizes: Sizes, command: Command) -> Iterator[Finding]:
-    """Compare how long honest clients wait for replies: it is not much longer where others drip."""
+    """Let others drip: honest clients do not wait much longer for their replies."""
     with (
         serving(command) as server,
         crowd(server.port, HONEST) as honest,
         crowd(server.port, sizes.drippers) as crowded,
     ):
         for sock in crowded[::2]:
-            sock.sendall(LF)
+            sock.sendall(b"\n")
         processes = [server, Process(os.getpid())]
         silent, dripping = [], []
         failures: list[str] = []
@@ -46,27 +44,21 @@ def drippers(sizes: Sizes, command: Command) -> Iterator[Finding]:
                 dripping.append(_latencies(honest, sizes.drip_seconds))
         waited = sum(process.waited() for process in processes) - waited
         noise = waited / 1e9 / (time.monotonic() - start)
-        ratios = [
-            with_them[1] / without[1] for without, with_them in zip(silent, dripping, strict=True)
-        ]
         for what, latencies in ("they are silent", silent), ("they drip", dripping):
-            median, slow = (
-                statistics.median(turn[which] for turn in latencies) for which in (0, 1)
-            )
-            least, most = (bound(turn[1] for turn in latencies) for bound in (min, max))
-            yield note(
-                f"reply while {what}, p50 and p99",
-                f"{median:.0f} and {slow:.0f} µs (p99 {least:.0f} - {most:.0f})",
-            )
-        yield note("ratio of p99, least and greatest", f"{min(ratios):.2f} - {max(ratios):.2f}")
-        yield note("time that server and load waited for a CPU", f"{noise:.0%}")
-        yield at_most("ratio of p99, median", statistics.median(ratios), RATIO, "")
-        yield none_of("drippers who lost their connection", failures, len(crowded))
+            median, slow = map(statistics.median, zip(*latencies, strict=True))
+            p99s = [p99 for _, p99 in latencies]
+            figure = f"{median:.0f} and {slow:.0f} µs (p99 {min(p99s):.0f} - {max(p99s):.0f})"
+            yield Finding(f"reply while {what}, p50 and p99", figure)
+        ratios = [drip[1] / quiet[1] for quiet, drip in zip(silent, dripping, strict=True)]
+        yield Finding("ratio of p99, least and greatest", f"{min(ratios):.2f} - {max(ratios):.2f}")
+        yield Finding("time that server and load waited for a CPU", f"{noise:.0%}")
+        yield at_most("ratio of p99, median", statistics.median(ratios), RATIO)
+        yield none_of("drippers that lost their connection", failures, len(crowded))
         yield from server.farewell()
 
 
 def _latencies(socks: Sequence[socket.socket], seconds: float) -> tuple[float, float]:
-    """Let clients greet, one after another; return the median and the 99th percentile of the replies, in µs."""
+    """Have names greeted, one by one; return median and 99th percentile of the waits, in µs."""
     latencies: list[float] = []
     end = time.monotonic() + seconds
     while len(latencies) < 2 or time.monotonic() < end:

@@ -1,10 +1,11 @@
-"""An `asyncio.Protocol`."""
+"""An `asyncio.Protocol`; with an argument, on the event loop of uvloop."""
 
 import asyncio
+import importlib
+import sys
 from typing import cast
 
-from tests.benchmarks.servers import BACKLOG, IDLE_TIMEOUT, answer
-from tests.benchmarks.wire import HOST, PROMPT, WELCOME
+from tests.benchmarks.servers import BACKLOG, HOST, IDLE_TIMEOUT, OPENING, answer
 
 
 class Greeter(asyncio.Protocol):
@@ -28,7 +29,7 @@ class Greeter(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)  # has TCP_NODELAY set
         self._last_arrival = self._loop.time()
         self._timer = self._loop.call_later(IDLE_TIMEOUT, self._check_idle)
-        self._transport.write(WELCOME + PROMPT)
+        self._transport.write(OPENING)
 
     def data_received(self, data: bytes) -> None:
         if self._over:
@@ -58,7 +59,6 @@ class Greeter(asyncio.Protocol):
 
 
 async def serve() -> None:
-    """Greet whoever connects, until cancelled."""
     loop = asyncio.get_running_loop()
     server = await loop.create_server(Greeter, HOST, 0, backlog=BACKLOG)
     async with server:
@@ -66,4 +66,6 @@ async def serve() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(serve())
+    new_loop = importlib.import_module("uvloop").new_event_loop if sys.argv[1:] else None
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(serve())

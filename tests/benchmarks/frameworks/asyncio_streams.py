@@ -3,13 +3,11 @@
 import asyncio
 import contextlib
 
-from tests.benchmarks.servers import BACKLOG, CHUNK_SIZE, IDLE_TIMEOUT, answer
-from tests.benchmarks.wire import HOST, PROMPT, WELCOME
+from tests.benchmarks.servers import BACKLOG, CHUNK_SIZE, HOST, IDLE_TIMEOUT, OPENING, answer
 
 
 async def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Hold one conversation."""
-    reply, tail, over = WELCOME + PROMPT, b"", False
+    reply, tail, over = OPENING, b"", False
     with contextlib.suppress(OSError, TimeoutError), contextlib.closing(writer):
         while True:
             writer.write(reply)  # the transport has TCP_NODELAY set
@@ -24,7 +22,6 @@ async def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -
 
 
 async def serve() -> None:
-    """Greet whoever connects, until cancelled."""
     server = await asyncio.start_server(converse, HOST, 0, backlog=BACKLOG)
     async with server:
         await server.serve_forever()

@@ -6,14 +6,13 @@ import socket
 import gevent
 from gevent.server import StreamServer
 
-from tests.benchmarks.servers import BACKLOG, CHUNK_SIZE, IDLE_TIMEOUT, answer
-from tests.benchmarks.wire import HOST, PROMPT, WELCOME
+from tests.benchmarks.servers import BACKLOG, CHUNK_SIZE, HOST, IDLE_TIMEOUT, OPENING, answer
 
 
 def converse(sock: socket.socket, _address: object) -> None:
-    """Hold one conversation; `StreamServer` closes the socket."""
+    """`StreamServer` closes the socket."""
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    reply, tail, over = WELCOME + PROMPT, b"", False
+    reply, tail, over = OPENING, b"", False
     with contextlib.suppress(OSError):
         while True:
             data = b""

@@ -5,13 +5,12 @@ from functools import partial
 
 import trio
 
-from tests.benchmarks.servers import BACKLOG, CHUNK_SIZE, IDLE_TIMEOUT, answer
-from tests.benchmarks.wire import HOST, PROMPT, WELCOME
+from tests.benchmarks.servers import BACKLOG, CHUNK_SIZE, HOST, IDLE_TIMEOUT, OPENING, answer
 
 
 async def converse(stream: trio.SocketStream) -> None:
-    """Hold one conversation; `serve_tcp` closes the stream."""
-    reply, tail, over = WELCOME + PROMPT, b"", False
+    """`serve_tcp` closes the stream."""
+    reply, tail, over = OPENING, b"", False
     with contextlib.suppress(trio.BrokenResourceError):
         while True:
             data = b""

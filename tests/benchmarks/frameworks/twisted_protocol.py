@@ -4,13 +4,10 @@ from twisted.internet import reactor
 from twisted.internet.protocol import Factory, Protocol
 from twisted.protocols.policies import TimeoutMixin
 
-from tests.benchmarks.servers import BACKLOG, IDLE_TIMEOUT, answer
-from tests.benchmarks.wire import HOST, PROMPT, WELCOME
+from tests.benchmarks.servers import BACKLOG, HOST, IDLE_TIMEOUT, OPENING, answer
 
 
 class Greeter(Protocol, TimeoutMixin):
-    """One conversation."""
-
     def __init__(self) -> None:
         self._tail = b""
         self._over = False
@@ -20,7 +17,7 @@ class Greeter(Protocol, TimeoutMixin):
         # As its own producer the transport stops reading while its write buffer is full.
         self.transport.registerProducer(self.transport, streaming=True)
         self.setTimeout(IDLE_TIMEOUT)
-        self.transport.write(WELCOME + PROMPT)
+        self.transport.write(OPENING)
 
     def dataReceived(self, data: bytes) -> None:
         if self._over:
