@@ -1,8 +1,10 @@
 """The Greeter protocol without any I/O: bytes and time in; events, bytes and the next deadline out.
 
 `ServerConnection` and `ClientConnection` are the two sides of one conversation, and `Connection` is
-what they share. Beside this file, PROTOCOL.md specifies the conversation, and INTEGRATING.md tells
-how to put the core under an I/O framework. There are no sockets here, no clock, no randomness and
+what they share. A `Recording` makes connections whose steps are written to a transcript, and
+`replay` gives such steps to new connections. Beside this file, PROTOCOL.md specifies the
+conversation, TRANSCRIPT.md the transcript, and INTEGRATING.md tells how to put the core under an
+I/O framework. There are no sockets here, no clock, no randomness and
 no logging; `greeter_trio` is the adapter for Trio.
 """
 
@@ -27,18 +29,24 @@ from ._events import (
     SorryReceived,
     Welcomed,
 )
+from ._recorder import Recorder, Recording
+from ._replay import Difference, replay
 from ._server import ServerConnection
 from ._states import ClientState, ServerState
+from ._steps import Observed, Opening, Step, StepInput, TranscriptItem
+from ._transcript import HEADER, TranscriptError, read_transcript, write_item
 
 __version__ = "0.4.0"
 
 __all__ = [
+    "HEADER",
     "ClientConfig",
     "ClientConnection",
     "ClientEvent",
     "ClientState",
     "Connection",
     "ConversationEnded",
+    "Difference",
     "EOFReceived",
     "EndReason",
     "ExitReceived",
@@ -48,7 +56,11 @@ __all__ = [
     "LocalProtocolError",
     "NameRequested",
     "NamesReceived",
+    "Observed",
+    "Opening",
     "ProtocolViolated",
+    "Recorder",
+    "Recording",
     "Refusal",
     "Refused",
     "ServerConfig",
@@ -56,5 +68,12 @@ __all__ = [
     "ServerEvent",
     "ServerState",
     "SorryReceived",
+    "Step",
+    "StepInput",
+    "TranscriptError",
+    "TranscriptItem",
     "Welcomed",
+    "read_transcript",
+    "replay",
+    "write_item",
 ]

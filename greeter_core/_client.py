@@ -4,7 +4,6 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 
 from ._config import ClientConfig, Framing, check_config
-from ._connection import Connection
 from ._errors import LocalProtocolError
 from ._events import (
     ClientEvent,
@@ -15,6 +14,7 @@ from ._events import (
     SorryReceived,
     Welcomed,
 )
+from ._machine import Machine
 from ._states import CLIENT_TRANSITIONS, ClientState, Input
 from ._timers import Timer
 from ._wire import (
@@ -32,7 +32,7 @@ from ._wire import (
 )
 
 
-class ClientConnection(Connection[ClientState, ClientEvent]):
+class ClientConnection(Machine[ClientState, ClientEvent]):
     """A client that has its names greeted by one server.
 
     `now` is when the connection was opened, in seconds on the clock that every other call uses.
@@ -55,8 +55,12 @@ class ClientConnection(Connection[ClientState, ClientEvent]):
         self._watch_reply()
 
     @property
+    def config(self) -> ClientConfig:
+        """How it behaves."""
+        return self._config
+
+    @property
     def framing(self) -> Framing:
-        """How names are sent; AUTO until it is known what the server understands."""
         return self._framing
 
     @property

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 from ._config import Framing, ServerConfig, check_config
-from ._connection import Connection
 from ._events import (
     EOFReceived,
     ExitReceived,
@@ -14,6 +13,7 @@ from ._events import (
     ServerEvent,
 )
 from ._framing import Framer
+from ._machine import Machine
 from ._states import SERVER_TRANSITIONS, Input, ServerState
 from ._timers import Timer
 from ._wire import BANG, BETWEEN_NAMES, EXIT, GOODBYE, HELLO, LF, LF_BYTE, PROMPT, WELCOME, sorry
@@ -23,7 +23,7 @@ _AUTO, _LINES = Framing.AUTO, Framing.LINES
 _PACE, _QUIET, _IDLE = Timer.PACE, Timer.QUIET, Timer.IDLE
 
 
-class ServerConnection(Connection[ServerState, ServerEvent]):
+class ServerConnection(Machine[ServerState, ServerEvent]):
     """A server that greets one client.
 
     `now` is when the connection was opened, on the clock that every other call uses. WELCOME waits
@@ -53,11 +53,12 @@ class ServerConnection(Connection[ServerState, ServerEvent]):
         self._timers.start(_IDLE, self._now + config.idle_timeout)
         self._timers.start(Timer.LIFETIME, self._now + config.max_lifetime)
 
-    def data_in_flight(self, now: float) -> None:
-        """Put off a PROMPT that is owed: the peer has not acknowledged all that was sent (S2.7).
+    @property
+    def config(self) -> ServerConfig:
+        """How it behaves."""
+        return self._config
 
-        For everything else this is `handle_timeout`.
-        """
+    def data_in_flight(self, now: float) -> None:
         self._set_time(now)
         if self.prompt_owed:
             wait = max(self._config.pace, (self._now - self._owed_since) / 4)
@@ -66,12 +67,10 @@ class ServerConnection(Connection[ServerState, ServerEvent]):
 
     @property
     def prompt_owed(self) -> bool:
-        """Whether a PROMPT waits for its time: ask the kernel, if possible (`data_in_flight`)."""
         return self._timers.is_running(_PACE)
 
     @property
     def framing(self) -> Framing:
-        """How names end; AUTO until that is known."""
         return self._framer.framing
 
     # What happens

@@ -1,4 +1,4 @@
-"""Checks of configured values, for attrs fields; `greeter_trio` uses them, too."""
+"""Checks of what the caller gives: configured values (attrs fields), and times."""
 
 import math
 from collections.abc import Callable
@@ -28,6 +28,14 @@ def must_be(
 
 
 _LONGEST = math.nextafter(math.inf, 0)  # the largest float; a longer time could not be added to one
+
+
+def checked_time(now: float) -> float:
+    """Return a time that a caller gave, if it is one; raise `LocalProtocolError` otherwise."""
+    if isinstance(now, (float, int)) and -_LONGEST <= now <= _LONGEST:
+        return now
+    raise LocalProtocolError(f"now must be a finite number of seconds, not {now!r}")
+
 
 # NaN is in neither of these ranges.
 delay: Validator = must_be(
