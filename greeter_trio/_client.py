@@ -20,6 +20,7 @@ from greeter_core import (
     Greeted,
     LocalProtocolError,
     NameRequested,
+    Recorder,
     Welcomed,
 )
 
@@ -28,6 +29,7 @@ from ._failures import ConversationFailed, Outcome
 from ._net.connecting import connect
 from ._net.endpoints import server_endpoint
 from ._net.tls_stream import HandshakeFailed
+from ._net.transport import Transport
 
 
 @contextlib.asynccontextmanager
@@ -57,7 +59,8 @@ async def open_greeter(
         except HandshakeFailed as exc:
             msg = f"there is no TLS connection to the server: {exc}"
             raise ConversationFailed(msg, EndReason.CONNECTION_LOST) from exc
-    async with stream, Greeter(stream, config) as greeter:
+    connection = ClientConnection(config, now=trio.current_time())
+    async with stream, Greeter(stream, connection) as greeter:
         yield greeter
 
 
@@ -65,7 +68,8 @@ class Greeter:
     """A conversation with a greeting server over a stream, for any number of tasks.
 
     `async with` waits until the server asks for the first name, and says exit at the end of the
-    block; closing the stream is left to the caller, and both to `open_greeter`.
+    block; closing the stream is left to the caller, and both to `open_greeter`. A `connection` of
+    the caller's, such as one of a `Recording`, must have been made with `now=trio.current_time()`.
 
     Names are text, sent as UTF-8; other bytes can be given as surrogate escapes (PEP 383). A name
     has 1 to 1024 bytes, without CR and LF, and is not `exit`; `LocalProtocolError` says what is
@@ -75,11 +79,11 @@ class Greeter:
 
     def __init__(
         self,
-        stream: trio.abc.Stream,
-        config: ClientConfig = ClientConfig(),  # noqa: B008 - it is frozen
+        stream: trio.abc.Stream | Transport,
+        connection: ClientConnection | Recorder[ClientConnection] | None = None,
         handle_event: Callable[[ClientEvent], object] = lambda _: None,
     ) -> None:
-        self._connection = ClientConnection(config, now=trio.current_time())
+        self._connection = connection or ClientConnection(now=trio.current_time())
         self._driver = Driver(self._connection, stream, self._note)
         self._handle_event = handle_event
         self._outcome = Outcome()
@@ -99,6 +103,10 @@ class Greeter:
         if exc_type is None and self._outcome.reason is None:  # otherwise the caller knows
             self.ask_exit()
             await self.wait_ended(EndReason.EXIT, EndReason.SHUTDOWN)
+
+    def now(self) -> float:
+        """Return the time on the connection's clock, which stands still while no task waits."""
+        return self._driver.now()
 
     async def greet(self, name: str) -> str:
         """Return the greeting of one name: `Hello <name>!`. Raises `ConversationFailed`."""

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 
 import trio
 
-from greeter_core import ServerConfig
+from greeter_core import Recording, ServerConfig
 
 from ._net.accepting import Acceptor
 from ._net.endpoints import Tcp
@@ -40,6 +40,7 @@ async def serve_greeter(  # noqa: PLR0913 - most callers give two
     limits: Limits = Limits(),  # noqa: B008 - likewise
     ssl_context: ssl.SSLContext | None = None,
     proxy_protocol: bool = False,
+    recording: Recording | None = None,
     shutdown: trio.Event | None = None,
     task_status: trio.TaskStatus[list[trio.SocketListener]] = trio.TASK_STATUS_IGNORED,
 ) -> int:
@@ -49,7 +50,8 @@ async def serve_greeter(  # noqa: PLR0913 - most callers give two
     all interfaces, and port 0 a free one, see `listeners[0].socket.getsockname()`.
     `listeners` of the caller's (`trio.open_tcp_listeners`) replace both, and are closed at the end.
     With `ssl_context` clients must speak TLS, and with `proxy_protocol` each connection must begin
-    with a PROXY header, version 1 or 2.
+    with a PROXY header, version 1 or 2. A `recording`, begun at a `trio.current_time()`, gets all
+    conversations.
 
     When `shutdown` is set, clients that have connected by then (or within `limits.drain_delay`
     seconds) are answered what they have said already, and are told GOODBYE. The call returns how
@@ -57,7 +59,11 @@ async def serve_greeter(  # noqa: PLR0913 - most callers give two
     It logs to the standard logger `greeter_trio`.
     """
     settings = Settings(
-        config=config, limits=limits, ssl_context=ssl_context, proxy_protocol=proxy_protocol
+        config=config,
+        limits=limits,
+        ssl_context=ssl_context,
+        proxy_protocol=proxy_protocol,
+        recording=recording,
     )
     if listeners is None:
         opened = await open_listeners([Tcp(host, port)])

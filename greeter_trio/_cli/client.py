@@ -1,16 +1,21 @@
 """The command `client`: a conversation with a server, for a person or for a program."""
 
-import signal
 import sys
 from collections.abc import Sequence
+from functools import partial
 
 import trio
+
+from greeter_core import Recording
+from greeter_trio._show.files import OutputError
+from greeter_trio._show.live import Output, recorded
 
 from .batch import Batch, report
 from .opening import NoConversation, open_conversation
 from .options import ClientOptions
 from .output import print_error
-from .signals import at_first_signal, available
+from .recording import STDERR, open_outputs
+from .signals import available, until_signal
 from .status import ExitStatus
 from .terminal import Terminal
 
@@ -23,30 +28,29 @@ def run_client(options: ClientOptions) -> int:
     if sys.stdout is None:
         print_error("standard output is closed: there is nowhere to print greetings to")
         return ExitStatus.FAILED
-    return trio.run(_converse_until_signal, options, _SIGNALS)
+    where = STDERR if options.trace else None
+    try:
+        with open_outputs(options.record, where, print_error) as outputs:
+            return trio.run(_converse, options, outputs)
+    except OutputError as exc:
+        print_error(str(exc))
+        return ExitStatus.FAILED
 
 
-async def _converse_until_signal(options: ClientOptions, signals: Sequence[signal.Signals]) -> int:
-    status = 0
-
-    def interrupt(number: int) -> None:
-        nonlocal status
-        status = 128 + number
-        nursery.cancel_scope.cancel()
-
-    async with trio.open_nursery() as nursery:
-        await nursery.start(at_first_signal, signals, interrupt, signal.SIG_IGN)
-        status = await converse(options)
-        nursery.cancel_scope.cancel()
-    return status
+async def _converse(options: ClientOptions, outputs: Sequence[Output]) -> int:
+    with recorded(outputs) as recording:
+        return await until_signal(_SIGNALS, partial(converse, options, recording))
 
 
-async def converse(options: ClientOptions) -> ExitStatus:
+async def converse(options: ClientOptions, recording: Recording | None = None) -> ExitStatus:
     """Have the conversation, whatever signals come, and return the exit status."""
     is_batch = bool(options.names) or options.json or not sys.stdin.isatty()
     side = Batch(options) if is_batch else Terminal()
     try:
-        async with open_conversation(options, side.handle_event) as (greeter, measurements):
+        async with open_conversation(options, side.handle_event, recording) as (
+            greeter,
+            measurements,
+        ):
             return await side.run(greeter, measurements)
     except NoConversation as exc:
         print_error(str(exc))

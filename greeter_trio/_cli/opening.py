@@ -8,15 +8,24 @@ tried again without harm.
 import contextlib
 import errno
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
 
 import attrs
 import trio
 
-from greeter_core import ClientEvent, EndReason
+from greeter_core import (
+    ClientConfig,
+    ClientConnection,
+    ClientEvent,
+    EndReason,
+    Recording,
+)
 from greeter_trio import ConversationFailed, Greeter
 from greeter_trio._net import advice
 from greeter_trio._net.connecting import Connected, ConnectError, connect
+from greeter_trio._net.observed_transport import ObservedTransport
+from greeter_trio._net.stream_transport import socket_under, transport_over
 from greeter_trio._net.tls_contexts import TLSError, client_context
 from greeter_trio._net.tls_stream import HandshakeFailed
 from greeter_trio._net.tls_words import Remedy, remedy
@@ -73,12 +82,15 @@ class NoConversation(Exception):
 
 @contextlib.asynccontextmanager
 async def open_conversation(
-    options: ClientOptions, handle_event: Callable[[ClientEvent], object]
+    options: ClientOptions,
+    handle_event: Callable[[ClientEvent], object],
+    recording: Recording | None = None,
 ) -> AsyncIterator[tuple[Greeter, Measurements]]:
     """Connect until the server says its welcome; at the end of the block, close the connection.
 
     The last attempt begins when `options.retry_for` seconds are over, if none is going on then.
-    Raises `NoConversation`, that of the last attempt.
+    A `recording` gets the conversation of each attempt. Raises `NoConversation`, that of the last
+    attempt.
     """
     context = _tls_context(options)
     give_up_at = trio.current_time() + options.retry_for
@@ -87,7 +99,9 @@ async def open_conversation(
         attempt += 1
         async with contextlib.AsyncExitStack() as stack:
             try:
-                found = await stack.enter_async_context(_open_once(options, context, handle_event))
+                found = await stack.enter_async_context(
+                    _open_once(options, context, handle_event, recording)
+                )
             except NoConversation as exc:
                 exc.attempts = attempt
                 if exc.final or trio.current_time() >= give_up_at:
@@ -104,27 +118,55 @@ async def _open_once(
     options: ClientOptions,
     context: ssl.SSLContext | None,
     handle_event: Callable[[ClientEvent], object],
+    recording: Recording | None,
 ) -> AsyncIterator[tuple[Greeter, Measurements]]:
     start = trio.current_time()
     connected = await _connect(options, context)
     connect_ms = milliseconds_since(start)
     measurements = Measurements(connected.peer, connected.tls, connect_ms)
     async with connected.stream:
-        greeter = Greeter(connected.stream, options.config, handle_event)
-        start = trio.current_time()
-        try:
-            await greeter.wait_welcomed()
-        except ConversationFailed as exc:
-            message = f"{exc}{_remedy_for(exc)}"
-            if greeter.first_byte_at is None and not connected.tls:
-                # A server that waits for either says nothing.
-                message += " (does it want TLS or a PROXY header? try --tls or --send-proxy)"
-            final = exc.reason is EndReason.VIOLATION or _tls_error(exc) is not None
-            raise NoConversation(message, status_of(exc.reason), measurements, final=final) from exc
-        finally:
-            if greeter.first_byte_at is not None:
-                measurements.first_byte_ms = round((greeter.first_byte_at - start) * 1000, 3)
-        yield greeter, measurements
+        with _greeter(connected, start, options.config, handle_event, recording) as greeter:
+            await _wait_welcomed(greeter, measurements)
+            yield greeter, measurements
+
+
+@contextlib.contextmanager
+def _greeter(
+    connected: Connected,
+    since: float,
+    config: ClientConfig,
+    handle_event: Callable[[ClientEvent], object],
+    recording: Recording | None,
+) -> Iterator[Greeter]:
+    """Yield the client's side of a conversation, which is recorded if that is wanted."""
+    stream, now = connected.stream, trio.current_time()
+    if recording is None:
+        yield Greeter(stream, ClientConnection(config, now=now), handle_event)
+        return
+    recorder = recording.client(config, now=now, peer=connected.peer)
+    observe = partial(recorder.observe, end="client")
+    observe("connect", since)
+    transport = ObservedTransport(transport_over(stream), observe, socket_under(stream))
+    with contextlib.closing(transport):
+        greeter = Greeter(transport, recorder, handle_event)
+        transport.now = greeter.now
+        yield greeter
+
+
+async def _wait_welcomed(greeter: Greeter, measurements: Measurements) -> None:
+    start = trio.current_time()
+    try:
+        await greeter.wait_welcomed()
+    except ConversationFailed as exc:
+        message = f"{exc}{_remedy_for(exc)}"
+        if greeter.first_byte_at is None and not measurements.tls:
+            # A server that waits for either says nothing.
+            message += " (does it want TLS or a PROXY header? try --tls or --send-proxy)"
+        final = exc.reason is EndReason.VIOLATION or _tls_error(exc) is not None
+        raise NoConversation(message, status_of(exc.reason), measurements, final=final) from exc
+    finally:
+        if greeter.first_byte_at is not None:
+            measurements.first_byte_ms = round((greeter.first_byte_at - start) * 1000, 3)
 
 
 async def _connect(options: ClientOptions, context: ssl.SSLContext | None) -> Connected:

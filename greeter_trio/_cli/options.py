@@ -1,11 +1,13 @@
 """The options of the command line, and the environment behind them, as frozen objects."""
 
 import argparse
+import contextlib
+import itertools
 import math
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import NoReturn, TypeAlias
 
@@ -53,6 +55,8 @@ class ServeOptions:
     proxy_protocol: bool
     log_level: str
     log_format: str
+    record: str | None
+    trace: bool
 
 
 @attrs.frozen(kw_only=True)
@@ -78,10 +82,32 @@ class ClientOptions:
     json: bool
     names: tuple[bytes, ...]
     """`exit` may be the last one."""
+    record: str | None
+    trace: bool
+
+
+@attrs.frozen(kw_only=True)
+class ReplayOptions:
+    """What `replay` was asked to do."""
+
+    file: str
+    trace: bool
+    page: str | None
+
+
+@attrs.frozen(kw_only=True)
+class DemoOptions:
+    """What `demo` was asked to do."""
+
+    clients: int
+    segments: bool
+    record: str | None
+    page: str | None
+    pcap: str | None
 
 
 _Settings: TypeAlias = Callable[..., ServerConfig | ClientConfig | Limits]
-Options: TypeAlias = ServeOptions | ClientOptions
+Options: TypeAlias = ServeOptions | ClientOptions | ReplayOptions | DemoOptions
 
 
 def parse(argv: Sequence[str] | None = None) -> Options:
@@ -149,6 +175,41 @@ examples:
 """
 
 
+_REPLAY_DESCRIPTION = """\
+Give the inputs of a recording to new connections, and compare what comes of
+them with what was recorded: outputs, events, deadlines and states."""
+
+_REPLAY_EPILOG = """\
+exit status:
+  0    everything comes out as it was recorded
+  1    something does not, which is shown; or a file cannot be used
+  2    wrong usage, or FILE is damaged
+  130  interrupted by Ctrl-C (128 + N: ended by signal N)
+
+examples:
+  %(prog)s greeter.jsonl
+  %(prog)s --trace greeter.jsonl | less
+  %(prog)s --page greeter.html greeter.jsonl
+"""
+
+_DEMO_DESCRIPTION = """\
+Show how a conversation over TCP begins, goes on and ends: a server and its
+clients, in this process and over the loopback interface, in three scenes. No
+server has to run, and no privilege is needed."""
+
+_DEMO_EPILOG = """\
+The segments of TCP are those that the kernel really sends. Capturing them
+takes Linux, and a privilege (CAP_NET_RAW) or user namespaces. Without these it
+says so, and draws what TCP's rules let expect instead.
+
+exit status:
+  0    done
+  1    failed: a file cannot be written
+  2    wrong usage
+  130  interrupted by Ctrl-C (128 + N: ended by signal N)
+"""
+
+
 def _parser() -> argparse.ArgumentParser:
     is_script = not sys.argv[0].endswith("__main__.py")
     parser = argparse.ArgumentParser(
@@ -173,6 +234,24 @@ def _parser() -> argparse.ArgumentParser:
             help="talk to a server",
             description=_CLIENT_DESCRIPTION,
             epilog=_CLIENT_EPILOG,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+    )
+    _add_replay(
+        commands.add_parser(
+            "replay",
+            help="check and draw a recording",
+            description=_REPLAY_DESCRIPTION,
+            epilog=_REPLAY_EPILOG,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+    )
+    _add_demo(
+        commands.add_parser(
+            "demo",
+            help="show how a conversation over TCP goes",
+            description=_DEMO_DESCRIPTION,
+            epilog=_DEMO_EPILOG,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
     )
@@ -267,6 +346,10 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
         help="json: an object a line (default: text)",
     )
 
+    show = parser.add_argument_group("what it shows")
+    _add_trace(show, "on standard output")
+    _add_record(show)
+
 
 def _add_client(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(make=partial(_client_options, parser.error))
@@ -306,8 +389,62 @@ def _add_client(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--json", action="store_true", help="print a JSON object for each name, greeted or not"
     )
+    _add_trace(parser, "on standard error")
+    _add_record(parser)
     parser.add_argument(
         "names", nargs="*", metavar="NAME", help="a name to be greeted; `exit` may come last"
+    )
+
+
+def _add_replay(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(make=partial(_replay_options, parser.error))
+    parser.add_argument("file", metavar="FILE", help="a transcript, as --record writes it")
+    _add_trace(parser, "on standard output")
+    _add_page(parser)
+
+
+def _add_demo(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(make=partial(_demo_options, parser.error))
+    parser.add_argument(
+        "--clients",
+        type=_few,
+        default=3,
+        metavar="N",
+        help="how many clients come at once in the second scene, 1 to 20 (default: 3)",
+    )
+    parser.add_argument(
+        "--no-segments",
+        action="store_true",
+        help="do not capture the segments of TCP, and change no namespace for that",
+    )
+    _add_record(parser)
+    _add_page(parser)
+    parser.add_argument(
+        "--pcap", metavar="FILE", help="write the segments to FILE, for Wireshark and tcpdump"
+    )
+
+
+def _few(text: str) -> int:
+    if not re.fullmatch("[1-9]|1[0-9]|20", text):
+        raise argparse.ArgumentTypeError(f"a number of clients from 1 to 20, not {text!r}")
+    return int(text)
+
+
+def _add_trace(parser: "argparse.ArgumentParser | argparse._ArgumentGroup", where: str) -> None:
+    parser.add_argument(
+        "--trace", action="store_true", help=f"draw the conversation as a sequence diagram, {where}"
+    )
+
+
+def _add_record(parser: "argparse.ArgumentParser | argparse._ArgumentGroup") -> None:
+    parser.add_argument(
+        "--record", metavar="FILE", help="write a transcript to FILE, which `replay` reads"
+    )
+
+
+def _add_page(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--page", metavar="FILE.html", help="draw the conversations as a page for a browser"
     )
 
 
@@ -404,6 +541,8 @@ def _serve_options(error: _Error, arguments: argparse.Namespace) -> ServeOptions
         proxy_protocol=arguments.proxy_protocol == "require",
         log_level=arguments.log_level,
         log_format=arguments.log_format,
+        record=arguments.record,
+        trace=arguments.trace,
     )
 
 
@@ -425,7 +564,39 @@ def _client_options(error: _Error, arguments: argparse.Namespace) -> ClientOptio
         encode_header=_ENCODERS.get(arguments.send_proxy),
         json=arguments.json,
         names=_names(error, arguments),
+        record=arguments.record,
+        trace=arguments.trace,
     )
+
+
+def _replay_options(error: _Error, arguments: argparse.Namespace) -> ReplayOptions:
+    _want_distinct(error, {"FILE": arguments.file, "--page": arguments.page})
+    return ReplayOptions(file=arguments.file, trace=arguments.trace, page=arguments.page)
+
+
+def _demo_options(error: _Error, arguments: argparse.Namespace) -> DemoOptions:
+    if arguments.no_segments and arguments.pcap is not None:
+        error("--pcap needs the segments: leave out --no-segments")
+    options = ("record", "page", "pcap")
+    _want_distinct(error, {f"--{name}": getattr(arguments, name) for name in options})
+    return DemoOptions(
+        clients=arguments.clients,
+        segments=not arguments.no_segments,
+        record=arguments.record,
+        page=arguments.page,
+        pcap=arguments.pcap,
+    )
+
+
+def _want_distinct(error: _Error, paths: Mapping[str, str | None]) -> None:
+    """Exit if two of these are the same file, so that one would spoil the other."""
+    given = [(name, path) for name, path in paths.items() if path is not None]
+    for (name, path), (other, other_path) in itertools.combinations(given, 2):
+        same = os.path.realpath(path) == os.path.realpath(other_path)
+        with contextlib.suppress(OSError):  # one of them does not exist
+            same = same or os.path.samefile(path, other_path)
+        if same:
+            error(f"{name} and {other} are the same file: {path}")
 
 
 def _names(error: _Error, arguments: argparse.Namespace) -> tuple[bytes, ...]:

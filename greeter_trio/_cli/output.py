@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import signal
 import sys
 
 
@@ -17,6 +18,12 @@ def print_error(message: str) -> None:
     if sys.stderr is not None:  # `print` would take None for standard output
         with contextlib.suppress(OSError):
             print(f"greeter: {message}", file=sys.stderr, flush=True)
+
+
+def end_without_reader() -> None:
+    """Have the process end without a word when the reader of its output has gone."""
+    if hasattr(signal, "SIGPIPE"):
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
 
 
 def flush_output() -> None:

@@ -9,6 +9,7 @@ import ssl
 import time
 from collections.abc import Sequence
 
+import attrs
 import trio
 
 from greeter_trio._net.endpoints import Fd
@@ -18,12 +19,15 @@ from greeter_trio._net.tls_contexts import TLSError, server_context
 from greeter_trio._server import serve
 from greeter_trio._service.sessions import Sessions
 from greeter_trio._service.settings import Settings
+from greeter_trio._show.files import OutputError
+from greeter_trio._show.live import Output, recorded
 
 from . import systemd
 from .log import logger, make_handler
 from .options import ServeOptions
 from .output import print_error
 from .port_file import write_port_file
+from .recording import STDOUT, open_outputs
 from .signals import at_first_signal, available
 from .status import ExitStatus
 
@@ -43,10 +47,13 @@ def run_server(options: ServeOptions) -> int:
     logger.setLevel(options.log_level.upper())
     _raise_descriptor_limit()
     try:
-        return trio.run(_serve, options)
+        with open_outputs(
+            options.record, STDOUT if options.trace else None, logger.warning
+        ) as outputs:
+            return trio.run(_serve, options, outputs)
     except ListenError as exc:
         print_error(exc.with_advice(_ADVICE))
-    except TLSError as exc:
+    except (OutputError, TLSError) as exc:
         print_error(str(exc))
     finally:
         logger.removeHandler(handler)
@@ -62,14 +69,12 @@ def _raise_descriptor_limit() -> None:
         _resource.setrlimit(_resource.RLIMIT_NOFILE, (most, most))
 
 
-async def _serve(options: ServeOptions) -> ExitStatus:
-    sessions = Sessions(
-        Settings(
-            config=options.config,
-            limits=options.limits,
-            ssl_context=_ssl_context(options),
-            proxy_protocol=options.proxy_protocol,
-        )
+async def _serve(options: ServeOptions, outputs: Sequence[Output]) -> ExitStatus:
+    settings = Settings(
+        config=options.config,
+        limits=options.limits,
+        ssl_context=_ssl_context(options),
+        proxy_protocol=options.proxy_protocol,
     )
     shutdown = trio.Event()
     endings = available("SIGINT", "SIGTERM", "SIGBREAK")
@@ -87,6 +92,8 @@ async def _serve(options: ServeOptions) -> ExitStatus:
             closing.callback(listener.close)  # `serve` may not get to run
         if options.port_file:
             write_port_file(options.port_file, listeners)
+        recording = closing.enter_context(recorded(outputs))
+        sessions = Sessions(attrs.evolve(settings, recording=recording))
         async with trio.open_nursery() as nursery:
             await nursery.start(at_first_signal, endings, shut_down, signal.SIG_DFL)
             if others:

@@ -1,7 +1,7 @@
 """Signals, in a Trio program."""
 
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import trio
 
@@ -29,3 +29,21 @@ async def at_first_signal(
         task_status.started()
         number = await anext(signals)
     act(number)
+
+
+async def until_signal(
+    numbers: Sequence[signal.Signals], work: Callable[[], Awaitable[int]]
+) -> int:
+    """Do this work, and return its status; at a signal N, cancel it and return 128 + N."""
+    status = 0
+
+    def interrupt(number: int) -> None:
+        nonlocal status
+        status = 128 + number
+        nursery.cancel_scope.cancel()
+
+    async with trio.open_nursery() as nursery:
+        await nursery.start(at_first_signal, numbers, interrupt, signal.SIG_IGN)
+        status = await work()
+        nursery.cancel_scope.cancel()
+    return status

@@ -94,7 +94,7 @@ class StreamTransport(Transport):
         return received
 
     def arrived(self) -> int:
-        sock = _socket_under(self._stream)
+        sock = socket_under(self._stream)
         return _BUFFERED if sock is None else _BUFFERED + kernel.bytes_arrived(sock)
 
     def send_now(self, data: bytes | memoryview) -> int:  # noqa: ARG002 - a stream may always wait
@@ -129,14 +129,14 @@ class StreamTransport(Transport):
             raise broken(exc) from exc
 
     def is_in_flight(self) -> bool:
-        sock = _socket_under(self._stream)
+        sock = socket_under(self._stream)
         return sock is not None and kernel.is_in_flight(sock)
 
     def close(self) -> None:
         pass
 
 
-def _socket_under(stream: object) -> trio.socket.SocketType | None:
+def socket_under(stream: object) -> trio.socket.SocketType | None:
     """Return the socket below a stream and the streams that wrap it, if there is one."""
     while not isinstance(stream, trio.SocketStream):
         stream = getattr(stream, "transport_stream", None)

@@ -3,6 +3,7 @@
 import logging
 import socket
 from collections.abc import Callable
+from functools import partial
 
 import trio
 
@@ -10,11 +11,13 @@ from greeter_core import (
     ConversationEnded,
     EndReason,
     NamesReceived,
+    Recorder,
     Refused,
     ServerConnection,
     ServerEvent,
 )
 from greeter_trio._drive import Driver
+from greeter_trio._net.observed_transport import ObservedTransport
 from greeter_trio._net.proxy import Address, ProxyError
 from greeter_trio._net.readiness import Readiness
 from greeter_trio._net.socket_transport import SocketTransport, set_options
@@ -52,6 +55,7 @@ class Session:
         "_settings",
         "_since",
         "_sock",
+        "_transport",
         "_why",
         "names",
         "reason",
@@ -84,7 +88,8 @@ class Session:
         self._on_closed = on_closed
         self._since = trio.current_time()
         self._handshake: Handshake | None = None
-        self._connection: ServerConnection | None = None
+        self._transport: Transport | None = None
+        self._connection: ServerConnection | Recorder[ServerConnection] | None = None
         self._driver: Driver | None = None
 
     @property
@@ -99,7 +104,6 @@ class Session:
 
     async def run(self) -> None:
         """Serve the client. The connection is closed in any case, and failures are logged."""
-        transport: Transport | None = None
         try:
             self._sock.settimeout(0)
             transport = await self._open()
@@ -109,8 +113,8 @@ class Session:
             self._end(CloseReason.BUG, "the server has a bug")
             self._log.failed()
         finally:
-            if transport:
-                transport.close()
+            if self._transport:
+                self._transport.close()
             self._sock.close()
             if self._connection and self.reason is CloseReason.CUT:
                 # If it was closing, it keeps the reason that it had (S8.4).
@@ -168,12 +172,24 @@ class Session:
         return SocketTransport(self._sock, self._readiness.watch(self._sock))
 
     def _make_driver(self, transport: Transport) -> Driver:
-        config, limits = self._settings.config, self._settings.limits
-        full = not self.served
-        self._connection = ServerConnection(config, now=trio.current_time(), full=full)
+        settings, now, full = self._settings, trio.current_time(), not self.served
+        if settings.recording:
+            peer = format_address(self._log.peer)
+            recorder = settings.recording.server(settings.config, now=now, full=full, peer=peer)
+            observe = partial(recorder.observe, end="server")
+            observe("accept", self._since)
+            self._connection = recorder
+            self._transport = ObservedTransport(transport, observe, self._sock)
+        else:
+            self._connection = ServerConnection(settings.config, now=now, full=full)
+            self._transport = transport
         debug = logger.isEnabledFor(logging.DEBUG)
-        handle = self._handle_and_log if debug else self._handle
-        self._driver = Driver(self._connection, transport, handle, send_timeout=limits.send_timeout)
+        self._driver = Driver(
+            self._connection,
+            self._transport,
+            self._handle_and_log if debug else self._handle,
+            send_timeout=settings.limits.send_timeout,
+        )
         if self._ending.is_set():
             self._driver.shut_down()
         return self._driver

@@ -4,7 +4,7 @@ import ssl
 
 import attrs
 
-from greeter_core import ServerConfig
+from greeter_core import Recording, ServerConfig
 
 from .limits import Limits
 
@@ -19,3 +19,5 @@ class Settings:
     """For TLS."""
     proxy_protocol: bool = False
     """Whether every connection must begin with a PROXY header."""
+    recording: Recording | None = None
+    """Where the steps of the conversations go, and what is done with their sockets."""

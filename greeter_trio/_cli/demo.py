@@ -1,0 +1,112 @@
+"""The command `demo`: TCP and the protocol, shown to a learner."""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from functools import partial
+
+import trio
+
+from greeter_core import TranscriptItem
+from greeter_trio._net.listeners import ListenError
+from greeter_trio._show.demo import Demo
+from greeter_trio._show.files import OutputError, replace_file
+from greeter_trio._show.live import LiveTrace, Output, flushed
+from greeter_trio._show.namespace import enter_network_namespace
+from greeter_trio._show.page import write_page
+from greeter_trio._show.pcap import pcap
+from greeter_trio._show.segments import Capture
+
+from .options import DemoOptions
+from .output import end_without_reader, print_error
+from .recording import STDOUT, open_outputs, open_trace
+from .signals import available, until_signal
+from .status import ExitStatus
+
+_HOLD = 0.1  # seconds before something is drawn, so that segments find their places
+_TICK = 0.05  # seconds between two looks at what can be drawn
+
+
+def run_demo(options: DemoOptions) -> int:
+    """Show the demonstration, and return the exit status."""
+    end_without_reader()
+    try:
+        trace = open_trace(STDOUT, print_error)
+        with contextlib.closing(trace), open_outputs(options.record, None, print_error) as files:
+            with _opened_capture(options, trace) as capture:
+                return trio.run(_run, options, capture, trace, files)
+    except (ListenError, OutputError) as exc:
+        print_error(str(exc))
+    return ExitStatus.FAILED
+
+
+@contextlib.contextmanager
+def _opened_capture(options: DemoOptions, trace: LiveTrace) -> Iterator[Capture | None]:
+    """Yield a capture of the loopback interface; None, and say why, if there is none."""
+    capture = None
+    if options.segments:
+        try:
+            capture = _open_capture()
+        except OSError as exc:
+            why = exc.strerror or str(exc)
+            trace.say(f"The segments of TCP cannot be captured here: {why}.")
+    if capture is None:
+        trace.say("Those drawn below (┄) are not real: they are what TCP's rules let expect.")
+        yield None
+        return
+    with capture:
+        yield capture
+
+
+def _open_capture() -> Capture:
+    """Return a capture of this machine's loopback, or of one that is this process's own."""
+    try:
+        return Capture()
+    except PermissionError:
+        enter_network_namespace()
+        return Capture()
+
+
+async def _run(
+    options: DemoOptions, capture: Capture | None, trace: LiveTrace, files: Sequence[Output]
+) -> int:
+    return await until_signal(
+        available("SIGINT", "SIGTERM", "SIGHUP"), partial(_play, options, capture, trace, files)
+    )
+
+
+async def _play(
+    options: DemoOptions, capture: Capture | None, trace: LiveTrace, files: Sequence[Output]
+) -> int:
+    outputs = [trace, *files]
+    items: list[TranscriptItem] = []  # for the page
+
+    def take(item: TranscriptItem) -> None:
+        items.append(item)
+        for output in outputs:
+            output.take(item)
+
+    demo = Demo(take, trace.say, capture, options.clients)
+    trace.until = lambda: demo.now() - _HOLD
+    with flushed(outputs):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_tick)
+            await demo.run()
+            nursery.cancel_scope.cancel()
+    if options.pcap:
+        _write(options.pcap, pcap(demo.segments))
+    if options.page:
+        write_page(options.page, items)
+    return ExitStatus.DONE
+
+
+async def _tick() -> None:
+    """Wake the event loop now and then, so that what is held back is drawn."""
+    while True:
+        await trio.sleep(_TICK)
+
+
+def _write(path: str, data: bytes) -> None:
+    try:
+        replace_file(path, data)
+    except OSError as exc:
+        raise OutputError(path, exc) from exc

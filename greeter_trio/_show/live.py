@@ -1,0 +1,147 @@
+"""Recording and tracing conversations while they go on."""
+
+import contextlib
+import io
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+
+import trio
+
+from greeter_core import HEADER, Recording, TranscriptItem, write_item
+
+from .files import OutputError, empty, open_as_it_is
+from .sink import Sink
+from .trace import Trace
+
+
+class Output(ABC):
+    """Something that takes the items of a recording."""
+
+    @abstractmethod
+    def begin(self) -> None:
+        """Do what comes before the first item. Raises `OutputError`."""
+
+    @abstractmethod
+    def take(self, item: TranscriptItem) -> None:
+        """Take the next item."""
+
+    @abstractmethod
+    def flush(self) -> None:
+        """Write what can be written without blocking."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Write the rest."""
+
+
+class RecordFile(Output):
+    """A file in which the transcript is written."""
+
+    def __init__(self, path: str, on_failure: Callable[[str], object]) -> None:
+        """Open the file, which keeps what it holds until `begin`. Raises `OutputError`."""
+        self._path = path
+        try:
+            self._file = open_as_it_is(path)
+        except OSError as exc:
+            raise OutputError(path, exc) from exc
+        self._sink = Sink(self._file, path, on_failure)
+
+    def begin(self) -> None:
+        """Write the first line, in place of what the file held. Raises `OutputError`."""
+        try:
+            empty(self._file)
+            self._file.write(HEADER.encode())
+        except OSError as exc:
+            raise OutputError(self._path, exc) from exc
+
+    def take(self, item: TranscriptItem) -> None:
+        self._sink.write(write_item(item))
+
+    def flush(self) -> None:
+        self._sink.flush()
+
+    def close(self) -> None:
+        self._sink.close()
+        self._file.close()
+
+
+class LiveTrace(Output):
+    """A trace in text, in the order of time."""
+
+    def __init__(
+        self, descriptor: int, name: str, on_failure: Callable[[str], object], *, colour: bool
+    ) -> None:
+        """Draw on standard output or standard error. Raises `OutputError`."""
+        try:
+            file = io.FileIO(descriptor, "w", closefd=False)
+        except OSError as exc:
+            raise OutputError(name, exc) from exc
+        self._sink = Sink(file, name, on_failure)
+        self.trace = Trace(colour=colour)
+        self.until: Callable[[], float] = lambda: math.inf
+        """Returns up to which time of the recording everything is known that has happened."""
+
+    def begin(self) -> None:
+        pass
+
+    def take(self, item: TranscriptItem) -> None:
+        self.trace.put(item)
+
+    def flush(self) -> None:
+        self._draw(self.until())
+        self._sink.flush()
+
+    def say(self, line: str) -> None:
+        """Draw all that there is, and below it a line of text."""
+        self._draw(math.inf)
+        self._sink.write(f"{line}\n")
+
+    def close(self) -> None:
+        self._draw(math.inf)
+        self._sink.close()
+
+    def _draw(self, until: float) -> None:
+        for line in self.trace.lines(until):
+            self._sink.write(f"{line}\n")
+
+
+@contextlib.contextmanager
+def recorded(outputs: Sequence[Output]) -> Iterator[Recording | None]:
+    """Yield a recording that these outputs take, or None if there are none; in a Trio task.
+
+    Raises `OutputError` if one of them cannot begin. Closing them is left to the caller.
+    """
+    if not outputs:
+        yield None
+        return
+
+    def take(item: TranscriptItem) -> None:
+        for output in outputs:
+            output.take(item)
+
+    with flushed(outputs):
+        yield Recording(take, now=trio.current_time())
+
+
+@contextlib.contextmanager
+def flushed(outputs: Sequence[Output]) -> Iterator[None]:
+    """Begin these outputs, and flush them whenever Trio's event loop is about to wait."""
+    for output in outputs:
+        output.begin()
+    flushing = _Flushing(outputs)
+    trio.lowlevel.add_instrument(flushing)
+    try:
+        yield
+    finally:
+        trio.lowlevel.remove_instrument(flushing)
+
+
+class _Flushing(trio.abc.Instrument):
+    def __init__(self, outputs: Sequence[Output]) -> None:
+        self._outputs = outputs
+
+    def before_io_wait(self, timeout: float) -> None:
+        if timeout > 0:  # otherwise other tasks are about to run
+            for output in self._outputs:
+                output.flush()
