@@ -34,12 +34,11 @@ from ._replay import Difference, replay
 from ._server import ServerConnection
 from ._states import ClientState, ServerState
 from ._steps import Observed, Opening, Step, StepInput, TranscriptItem
-from ._transcript import HEADER, TranscriptError, read_transcript, write_item
+from ._transcript import TranscriptError, read_transcript, write_header, write_item
 
 __version__ = "0.4.0"
 
 __all__ = [
-    "HEADER",
     "ClientConfig",
     "ClientConnection",
     "ClientEvent",
@@ -75,5 +74,6 @@ __all__ = [
     "Welcomed",
     "read_transcript",
     "replay",
+    "write_header",
     "write_item",
 ]

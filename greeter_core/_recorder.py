@@ -98,9 +98,11 @@ class Recorder(Connection[Any, Any], Generic[ConnectionT]):
     # A client's inputs, and its question. A server has no such methods.
 
     def send_name(self: "Recorder[ClientConnection]", name: bytes, now: float) -> None:
+        """Do what `ClientConnection.send_name` does."""
         self.send_names([name], now)
 
     def send_names(self: "Recorder[ClientConnection]", names: Iterable[bytes], now: float) -> None:
+        """Do what `ClientConnection.send_names` does."""
         if isinstance(names, Iterable) and not isinstance(names, (bytes, bytearray, str)):
             names = tuple(names)
         was_open = self._connection.state.is_open
@@ -113,6 +115,7 @@ class Recorder(Connection[Any, Any], Generic[ConnectionT]):
         self._step(StepInput.NAMES, names=tuple(names))
 
     def send_exit(self: "Recorder[ClientConnection]", now: float) -> None:
+        """Do what `ClientConnection.send_exit` does."""
         self._connection.send_exit(self._at(now))
         self._step(StepInput.EXIT)
 

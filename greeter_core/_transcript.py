@@ -31,8 +31,6 @@ from ._states import ClientState, ServerState
 from ._steps import Observed, Opening, Step, StepInput, TranscriptItem
 
 VERSION = 1
-HEADER = f'{{"transcript": {VERSION}}}\n'
-"""The first line of a transcript."""
 
 _EnumT = TypeVar("_EnumT", bound=enum.Enum)
 _BOM = b"\xef\xbb\xbf"
@@ -78,8 +76,13 @@ def read_transcript(
         raise TranscriptError(1, "the file is empty, and so no transcript")
 
 
+def write_header() -> str:
+    """Return the first line of a transcript."""
+    return _encode({"transcript": VERSION}) + "\n"
+
+
 def write_item(item: TranscriptItem) -> str:
-    """Return the line for one item; a transcript is `HEADER` and such lines."""
+    """Return the line for one item, to come after the header."""
     if isinstance(item, Observed):
         fields = {"id": item.id, "at": item.at, "observed": item.what, **item.fields}
     else:

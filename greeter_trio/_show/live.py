@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import trio
 
-from greeter_core import HEADER, Recording, TranscriptItem, write_item
+from greeter_core import Recording, TranscriptItem, write_header, write_item
 
 from .files import OutputError, empty, open_as_it_is
 from .sink import Sink
@@ -51,7 +51,7 @@ class RecordFile(Output):
         """Write the first line, in place of what the file held. Raises `OutputError`."""
         try:
             empty(self._file)
-            self._file.write(HEADER.encode())
+            self._file.write(write_header().encode())
         except OSError as exc:
             raise OutputError(self._path, exc) from exc
 

@@ -51,6 +51,7 @@ def reaching(
     endpoint = Tcp(HOST, where) if isinstance(where, int) else where
     config = ClientConfig(reply_timeout=5)
     defaults: Any = {"retry_for": 0, "tls": None, "encode_header": None, "json": False, "names": ()}
+    defaults |= {"record": None, "trace": False}
     return open_conversation(
         ClientOptions(endpoint=endpoint, config=config, **defaults | changes), handle_event
     )

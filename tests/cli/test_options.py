@@ -40,6 +40,8 @@ SERVE_DEFAULTS = ServeOptions(
     proxy_protocol=False,
     log_level="info",
     log_format="text",
+    record=None,
+    trace=False,
 )
 CLIENT_DEFAULTS = ClientOptions(
     endpoint=Tcp("127.0.0.1", 6000),
@@ -49,6 +51,8 @@ CLIENT_DEFAULTS = ClientOptions(
     encode_header=None,
     json=False,
     names=(),
+    record=None,
+    trace=False,
 )
 
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from greeter_core import (
     ClientConfig,
     ClientConnection,
+    Connection,
     Framing,
     LocalProtocolError,
     ServerConfig,
@@ -56,12 +57,12 @@ def together(outcomes: Sequence[Outcome]) -> Outcome:
     )
 
 
-def _taken(c: AnyConnection, errors: int = 0) -> Outcome:
+def _taken(c: Connection[Any, Any], errors: int = 0) -> Outcome:
     stream, eofs, events = c.data_to_send(), int(c.eof_to_send()), c.events()
     return Outcome(stream, eofs, events, errors, c.state, c.framing, c.deadline, c.finished)
 
 
-def play(connection: AnyConnection, script: Iterable[tuple[float, Step]]) -> Outcome:
+def play(connection: Connection[Any, Any], script: Iterable[tuple[float, Step]]) -> Outcome:
     """Play a script, taking all outputs before it and after every step."""
     outcomes = [_taken(connection)]
     for now, (method, argument) in script:
