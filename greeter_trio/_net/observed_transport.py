@@ -81,6 +81,6 @@ class ObservedTransport(Transport):
 
     def _look_at_tcp(self, now: float) -> None:
         info = kernel.tcp_info(self._sock) if self._sock else None
-        if info and info.state != self._tcp_state:
+        if info and info.state not in (self._tcp_state, "CLOSE"):  # which is: no longer this one's
             self._tcp_state = info.state
             self._observe("tcp", now, state=info.state, rtt_ms=round(info.rtt * 1000, 3))

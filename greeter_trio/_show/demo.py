@@ -7,6 +7,7 @@ client that fails ends the demonstration; when the last scene is over, the rest 
 import time
 from collections.abc import Callable, Collection, Sequence
 from itertools import cycle
+from typing import Protocol
 
 import trio
 
@@ -34,6 +35,12 @@ _SETTLING = 0.1  # seconds after which all segments of what has happened are cap
 _NAMES = ["Alice", "Bob", "小明", "Grace", "Zoë", "Edsger", "Barbara"]
 
 
+class Say(Protocol):
+    """Called before a scene, with a line to show, and whether TCP is to be shown in it."""
+
+    def __call__(self, line: str, *, shows_tcp: bool = True) -> object: ...
+
+
 class Demo:
     """The scenes, with all that they need.
 
@@ -44,7 +51,7 @@ class Demo:
     def __init__(
         self,
         take: Callable[[TranscriptItem], object],
-        say: Callable[[str], object],
+        say: Say,
         capture: Capture | None,
         clients: int,
     ) -> None:
@@ -81,7 +88,10 @@ class Demo:
 
     async def _many_clients(self, server: tuple[str, int]) -> None:
         count = "Three" if self._clients == 3 else str(self._clients)
-        self._say(f"2. {count} at once. Watch one server answer each in the way that it speaks.")
+        self._say(
+            f"2. {count} at once. Watch one server answer each in the way that it speaks.",
+            shows_tcp=False,
+        )
         scripts = cycle([converse_in_lines, converse_as_the_original, converse_at_once])
         async with trio.open_nursery() as nursery:
             for name, script, _ in zip(cycle(_NAMES), scripts, range(self._clients), strict=False):
@@ -122,7 +132,7 @@ class Demo:
         client = (_HOST, port)
         for end, local, remote in (("client", client, server), ("server", server, client)):
             state = tcp_state(local, remote)
-            if state:
+            if state:  # nobody else is told of TIME_WAIT: the program has closed its socket
                 self._beside.observe(port, "tcp", trio.current_time(), end=end, state=state)
 
     async def _read_segments(self, capture: Capture, servers: Collection[tuple[str, int]]) -> None:

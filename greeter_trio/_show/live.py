@@ -92,10 +92,11 @@ class LiveTrace(Output):
         self._draw(self.until())
         self._sink.flush()
 
-    def say(self, line: str) -> None:
-        """Draw all that there is, and below it a line of text."""
+    def say(self, line: str, *, shows_tcp: bool = True) -> None:
+        """Draw all that there is, and below it a line of text, and then TCP or not."""
         self._draw(math.inf)
-        self._sink.write(f"{line}\n")
+        self.trace.shows_tcp = shows_tcp
+        self._sink.write(f"\n{line}\n")
 
     def close(self) -> None:
         self._draw(math.inf)

@@ -96,7 +96,7 @@ class Capture:
         self._sock: Any = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, all_protocols)
         try:
             self._sock.bind(("lo", 0))
-            self._sock.setblocking(False)
+            self._sock.settimeout(0)
             self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
             self._sock.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
         except BaseException:
@@ -115,7 +115,7 @@ class Capture:
 
     def read(self) -> list[Segment]:
         """Return the segments that have been captured since the last call."""
-        segments = []
+        segments: list[Segment] = []
         while True:
             try:
                 frame, ancillary, _, address = self._sock.recvmsg(70000, 64)

@@ -8,13 +8,13 @@ in the margin.
 
 import heapq
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from greeter_core import TranscriptItem
 from greeter_trio._net.text import printable
 
 from .diagram import Diagram, End, Kind, Row
-from .width import padded, pieces, shortened
+from .width import padded, pieces, shortened, width
 
 _MIDDLE = 40  # columns between the lifelines
 _MARGIN = 24  # columns right of them
@@ -72,11 +72,11 @@ class Trace:
         if heading:
             yield from self._heading(heading)
         if row.kind is Kind.REMARK:
-            for line in pieces(row.text, _MIDDLE):
-                yield self._line("", row, self._styled(_BOLD, padded(line, _MIDDLE)))
+            for line in pieces(row.text, _MIDDLE - 2):
+                yield self._line("", row, self._styled(_BOLD, f" {padded(line, _MIDDLE - 1)}"))
             return
         time = _milliseconds(row.at)
-        margin = [line for note in row.notes for line in pieces(note, _MARGIN)]
+        margin = _filled(row.notes)
         yield self._line(time, row, self._middle(row), *margin[:1])
         for note in margin[1:]:
             yield self._line("", row, _NOTHING, note)
@@ -119,6 +119,18 @@ class Trace:
 
     def _styled(self, style: str, text: str) -> str:
         return f"{style}{text}{_PLAIN}" if self._colour else text
+
+
+def _filled(notes: Iterable[str]) -> list[str]:
+    """Return the lines of the margin: as many notes in each as fit."""
+    lines: list[str] = []
+    for note in notes:
+        longer = f"{lines[-1]}; {note}" if lines else note
+        if lines and width(longer) <= _MARGIN:
+            lines[-1] = longer
+        else:
+            lines += pieces(note, _MARGIN)
+    return lines
 
 
 def _milliseconds(seconds: float) -> str:

@@ -105,7 +105,7 @@ def test_wrong_calls_are_refused_before_anything_is_recorded() -> None:
     assert connection.time == 5
 
 
-@pytest.mark.parametrize("names", [None, b"Ada", "Ada", [b"Ada", b""]])
+@pytest.mark.parametrize("names", [None, b"Ada", "Ada", [b"Ada", b""]], ids=repr)
 def test_wrong_names_are_refused_as_by_the_plain_connection(names: Any) -> None:
     recorded, items = steps_of(ClientConnection(now=0.0))
     with pytest.raises(LocalProtocolError) as plain:
