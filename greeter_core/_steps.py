@@ -61,13 +61,13 @@ class Step:
     """Of an OPEN."""
     data: bytes = b""
     """What arrived, of DATA."""
-    names: Sequence[bytes] = attrs.field(default=(), eq=tuple)
+    names: Sequence[bytes] = attrs.field(default=(), converter=tuple)
     """What was asked, of NAMES."""
     output: bytes = b""
     """The bytes to send."""
     eof: bool = False
     """Whether the stream is to be ended after them."""
-    events: Sequence[ServerEvent | ClientEvent] = attrs.field(default=(), eq=tuple)
+    events: Sequence[ServerEvent | ClientEvent] = attrs.field(default=(), converter=tuple)
     deadline: float = math.inf
     """The connection's deadline afterwards, in seconds from the opening; `math.inf` for never."""
     state: ServerState | ClientState

@@ -52,12 +52,13 @@ def test_numbers_follow_from_flags_and_lengths() -> None:
 
 def test_name_of_a_line_is_answered_after_its_line_feed() -> None:
     server = ServerConnection(now=0.0)
-    server.data_to_send()
+    server.handle_timeout(now=0.02)
+    assert server.data_to_send().decode() == "Welcome!\nWhat's your name?"
     answers = []
     for byte in "小明\n".encode():
         server.receive_data(bytes([byte]), now=1.0)
         answers.append(server.data_to_send().decode())
-    assert answers == [*[""] * 6, "What's your name?Hello 小明!\nWhat's your name?"]
+    assert answers == [*[""] * 6, "Hello 小明!\nWhat's your name?"]
 
 
 def test_exit_in_the_same_arrival_is_answered_after_the_name() -> None:
