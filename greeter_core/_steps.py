@@ -5,7 +5,7 @@ TRANSCRIPT.md describes the same as lines of a file.
 
 import enum
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import attrs
@@ -13,6 +13,17 @@ import attrs
 from ._config import ClientConfig, Framing, ServerConfig
 from ._events import ClientEvent, ServerEvent
 from ._states import ClientState, ServerState
+
+
+Event: TypeAlias = ServerEvent | ClientEvent
+
+
+def _names(names: Iterable[bytes]) -> tuple[bytes, ...]:
+    return tuple(names)
+
+
+def _events(events: Iterable[Event]) -> tuple[Event, ...]:
+    return tuple(events)
 
 
 class StepInput(enum.Enum):
@@ -61,13 +72,13 @@ class Step:
     """Of an OPEN."""
     data: bytes = b""
     """What arrived, of DATA."""
-    names: Sequence[bytes] = attrs.field(default=(), converter=tuple)
+    names: Sequence[bytes] = attrs.field(default=(), converter=_names)
     """What was asked, of NAMES."""
     output: bytes = b""
     """The bytes to send."""
     eof: bool = False
     """Whether the stream is to be ended after them."""
-    events: Sequence[ServerEvent | ClientEvent] = attrs.field(default=(), converter=tuple)
+    events: Sequence[Event] = attrs.field(default=(), converter=_events)
     deadline: float = math.inf
     """The connection's deadline afterwards, in seconds from the opening; `math.inf` for never."""
     state: ServerState | ClientState

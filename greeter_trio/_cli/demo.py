@@ -9,10 +9,10 @@ import trio
 from greeter_core import TranscriptItem
 from greeter_trio._net.listeners import ListenError
 from greeter_trio._show.demo import Demo
-from greeter_trio._show.files import OutputError, replace_file
+from greeter_trio._show.files import OutputError, write_file
 from greeter_trio._show.live import LiveTrace, Output, flushed
 from greeter_trio._show.namespace import enter_network_namespace
-from greeter_trio._show.page import write_page
+from greeter_trio._show.page import render_page
 from greeter_trio._show.pcap import pcap
 from greeter_trio._show.segments import Capture
 
@@ -31,9 +31,12 @@ def run_demo(options: DemoOptions) -> int:
     end_without_reader()
     try:
         trace = open_trace(STDOUT, print_error)
-        with contextlib.closing(trace), open_outputs(options.record, None, print_error) as files:
-            with _opened_capture(options, trace) as capture:
-                return trio.run(_run, options, capture, trace, files)
+        with (
+            contextlib.closing(trace),
+            open_outputs(options.record, None, print_error) as files,
+            _opened_capture(options, trace) as capture,
+        ):
+            return trio.run(_run, options, capture, trace, files)
     except (ListenError, OutputError) as exc:
         print_error(str(exc))
     return ExitStatus.FAILED
@@ -93,20 +96,13 @@ async def _play(
             await demo.run()
             nursery.cancel_scope.cancel()
     if options.pcap:
-        _write(options.pcap, pcap(demo.segments))
+        write_file(options.pcap, pcap(demo.segments))
     if options.page:
-        write_page(options.page, items)
+        write_file(options.page, render_page(items).encode())
     return ExitStatus.DONE
 
 
 async def _tick() -> None:
     """Wake the event loop now and then, so that what is held back is drawn."""
-    while True:
+    while True:  # noqa: ASYNC110 - there is nothing to wait for but time
         await trio.sleep(_TICK)
-
-
-def _write(path: str, data: bytes) -> None:
-    try:
-        replace_file(path, data)
-    except OSError as exc:
-        raise OutputError(path, exc) from exc

@@ -9,6 +9,7 @@ import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import NoReturn, TypeAlias
 
 import attrs
@@ -594,7 +595,7 @@ def _want_distinct(error: _Error, paths: Mapping[str, str | None]) -> None:
     for (name, path), (other, other_path) in itertools.combinations(given, 2):
         same = os.path.realpath(path) == os.path.realpath(other_path)
         with contextlib.suppress(OSError):  # one of them does not exist
-            same = same or os.path.samefile(path, other_path)
+            same = same or Path(path).samefile(other_path)
         if same:
             error(f"{name} and {other} are the same file: {path}")
 

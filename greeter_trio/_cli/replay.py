@@ -16,8 +16,8 @@ from greeter_core import (
     write_item,
 )
 from greeter_trio._net.text import pluralized
-from greeter_trio._show.files import OutputError
-from greeter_trio._show.page import write_page
+from greeter_trio._show.files import OutputError, write_file
+from greeter_trio._show.page import render_page
 from greeter_trio._show.trace import Trace
 
 from .options import ReplayOptions
@@ -79,7 +79,7 @@ def _replay(lines: Iterable[bytes], options: ReplayOptions) -> Difference | None
     items = tally.counted(items)
     if options.page:
         items = list(items)
-        write_page(options.page, [item for _, item in items])
+        write_file(options.page, render_page(item for _, item in items).encode())
     if options.trace:
         with contextlib.closing(_traced(items)) as traced:
             difference = replay(traced)
@@ -140,8 +140,7 @@ def _traced(
 
 def _show(difference: Difference, file: str) -> None:
     """Print the first difference: the line, what it should be, and what it is."""
-    print(
-        f"{file}, line {difference.line}: this step comes out differently ({', '.join(difference.fields)})"
-    )
+    fields = ", ".join(difference.fields)
+    print(f"{file}, line {difference.line}: this step comes out differently ({fields})")
     print(f"expected  {write_item(difference.expected)}", end="")
     print(f"got       {write_item(difference.got)}", end="")

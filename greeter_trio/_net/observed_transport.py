@@ -1,12 +1,14 @@
 """A transport in place of another one, which reports what is done with it."""
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import trio
 
 from . import kernel
 from .transport import Transport
+
+Clock: TypeAlias = Callable[[], float]
 
 
 class Observe(Protocol):
@@ -28,7 +30,7 @@ class ObservedTransport(Transport):
     def __init__(
         self, transport: Transport, observe: Observe, sock: kernel.TcpSocket | None = None
     ) -> None:
-        self.now: Callable[[], float] = trio.current_time
+        self.now: Clock = trio.current_time
         """The clock of the conversation."""
         self._transport = transport
         self._observe = observe

@@ -14,7 +14,6 @@ import attrs
 from greeter_core import (
     ConversationEnded,
     ExitReceived,
-    Framing,
     GoodbyeReceived,
     Greeted,
     NameRequested,
@@ -83,6 +82,13 @@ class Row:
     """What it was made from."""
 
     @property
+    def label(self) -> str:
+        """What it shows, data included: as text that is safe to show."""
+        if self.kind is Kind.MESSAGE:
+            return excerpt(self.data)
+        return "end of stream" if self.kind is Kind.EOF else self.text
+
+    @property
     def is_assumed(self) -> bool:
         """Whether it is a segment that was not captured, but that TCP's rules let expect."""
         return isinstance(self.item, Observed) and self.item.fields.get("assumed") is True
@@ -149,7 +155,7 @@ class _Conversation:
         self.is_over = step.state.is_ended
 
         heard = [*self._what_came(step, due if was_due else ""), *_what_happened(step, last)]
-        done = self._what_follows(step, last, *before)
+        done = self._what_follows(step, last, before)
         if step.input is StepInput.OPEN:
             yield self._row(step, Kind.OPENING, end=own, text=_peer(step))
         crossing: dict[StepInput, Kind] = {StepInput.DATA: Kind.MESSAGE, StepInput.EOF: Kind.EOF}
@@ -183,10 +189,11 @@ class _Conversation:
             yield "told to shut down"
 
     def _what_follows(
-        self, step: Step, last: Step | None, timer: str, deadline: float, owed: bool
+        self, step: Step, last: Step | None, before: tuple[str, float, bool]
     ) -> list[str]:
         """Return what the core owes and waits for, as far as that is new."""
         assert self._timers is not None  # noqa: S101 - as above
+        timer, deadline, owed = before
         notes = []
         if step.state.is_ended:
             pass  # the event says so
@@ -244,7 +251,7 @@ class _Conversation:
         return Row(id=item.id, at=item.at, time=time, kind=kind, own=self._own, item=item, **fields)
 
 
-def _what_happened(step: Step, last: Step | None) -> Iterator[str]:
+def _what_happened(step: Step, last: Step | None) -> Iterator[str]:  # noqa: C901 - all events
     """Yield what the events say, and the framing if it is new."""
     if last is not None and step.framing is not last.framing:
         yield f"framing {step.framing.value}"
@@ -271,6 +278,11 @@ def _what_happened(step: Step, last: Step | None) -> Iterator[str]:
                 yield "no greeter"
             case ConversationEnded(reason):
                 yield f"ENDED: {reason.value}"
+
+
+def excerpt(data: bytes) -> str:
+    """Return bytes as text that is safe to show; the ends of lines are signs."""
+    return printable(data).replace("\\x0d\\x0a", "⏎").replace("\\x0a", "⏎")
 
 
 def _names(names: Any) -> str:  # noqa: ANN401 - a sequence of bytes

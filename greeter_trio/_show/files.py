@@ -55,3 +55,11 @@ def replace_file(name: str, data: bytes) -> None:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
+
+
+def write_file(name: str, data: bytes) -> None:
+    """Do what `replace_file` does, and raise `OutputError`."""
+    try:
+        replace_file(name, data)
+    except OSError as exc:
+        raise OutputError(name, exc) from exc

@@ -11,7 +11,6 @@ import math
 from collections.abc import Iterable, Iterator
 
 from greeter_core import TranscriptItem
-from greeter_trio._net.text import printable
 
 from .diagram import Diagram, End, Kind, Row
 from .width import padded, pieces, shortened, width
@@ -84,9 +83,9 @@ class Trace:
     def _middle(self, row: Row) -> str:
         match row.kind:
             case Kind.MESSAGE:
-                return _arrow(row.end, "─", _excerpt(row.data), f" {len(row.data)} ")
+                return _arrow(row.end, "─", row.label, f" {len(row.data)} ")
             case Kind.EOF:
-                return _arrow(row.end, "─", "end of stream")
+                return _arrow(row.end, "─", row.label)
             case Kind.SEGMENT:
                 dash = "┄" if row.is_assumed else "╌"
                 return self._styled(_DIM, _arrow(row.end, dash, row.text))
@@ -136,11 +135,6 @@ def _filled(notes: Iterable[str]) -> list[str]:
 def _milliseconds(seconds: float) -> str:
     text = f"{seconds * 1000:.1f}"
     return text if len(text) <= 8 else f"{seconds:.0f} s"[:8]
-
-
-def _excerpt(data: bytes) -> str:
-    text = printable(data).replace("\\x0d\\x0a", "⏎").replace("\\x0a", "⏎")
-    return shortened(text, _MIDDLE)
 
 
 def _arrow(source: End, dash: str, text: str, size: str = "") -> str:

@@ -27,7 +27,9 @@ def expected_numbers(segments: Iterable[Observed]) -> list[tuple[int, int | None
         ack = following[other] if "ACK" in fields["flags"] else None
         numbers.append((following[source], ack))
         # SYN and FIN take a number each, and so does every byte.
-        following[source] += fields["length"] + ("SYN" in fields["flags"]) + ("FIN" in fields["flags"])
+        following[source] += (
+            fields["length"] + ("SYN" in fields["flags"]) + ("FIN" in fields["flags"])
+        )
     return numbers
 
 
