@@ -14,7 +14,6 @@ from ._config import ClientConfig, Framing, ServerConfig
 from ._events import ClientEvent, ServerEvent
 from ._states import ClientState, ServerState
 
-
 Event: TypeAlias = ServerEvent | ClientEvent
 
 

@@ -5,7 +5,8 @@ cancel scope is in `Driver._receive`. `_server` has the nurseries, in `serve`: o
 connection. `_client` is the client as a library. What surrounds the adapter stands in folders;
 imports run down this list only:
 
-    __main__, _cli           the command line: serve, client
+    __main__, _cli           the command line: serve, client, replay, demo
+    _show                    the conversation made visible: recording, trace, page, demonstration
     _server, _client
     _service                 what a long-running server needs: sessions, limits, counters
     _drive, _failures        one conversation, and how a client's has ended

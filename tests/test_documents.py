@@ -172,7 +172,7 @@ def test_trio_program() -> None:
     assert done.stdout.splitlines() == ["Hello Ada!", "Hello Grace!", "Hello Zoë!"]
 
 
-@pytest.mark.parametrize("command", ["client", "serve"])
+@pytest.mark.parametrize("command", ["client", "serve", "replay", "demo"])
 def test_tables_of_options(command: str) -> None:
     """Each option is there in its order, with its argument or its choices, and its default."""
     (commands,) = [

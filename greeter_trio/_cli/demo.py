@@ -23,7 +23,6 @@ from .signals import available, until_signal
 from .status import ExitStatus
 
 _HOLD = 0.1  # seconds before something is drawn, so that segments find their places
-_TICK = 0.05  # seconds between two looks at what can be drawn
 
 
 def run_demo(options: DemoOptions) -> int:
@@ -88,21 +87,20 @@ async def _play(
         for output in outputs:
             output.take(item)
 
+    status = ExitStatus.DONE
     demo = Demo(take, trace.say, capture, options.clients)
     trace.until = lambda: demo.now() - _HOLD
     with flushed(outputs):
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(_tick)
+        try:
             await demo.run()
-            nursery.cancel_scope.cancel()
+        except* (OSError, trio.BrokenResourceError) as group:
+            failure: BaseException = group
+            while isinstance(failure, BaseExceptionGroup):
+                failure = failure.exceptions[0]
+            print_error(f"the demonstration broke off: {failure}")
+            status = ExitStatus.FAILED
     if options.pcap:
         write_file(options.pcap, pcap(demo.segments))
     if options.page:
         write_file(options.page, render_page(items).encode())
-    return ExitStatus.DONE
-
-
-async def _tick() -> None:
-    """Wake the event loop now and then, so that what is held back is drawn."""
-    while True:  # noqa: ASYNC110 - there is nothing to wait for but time
-        await trio.sleep(_TICK)
+    return status

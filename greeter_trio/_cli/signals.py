@@ -36,6 +36,7 @@ async def until_signal(
 ) -> int:
     """Do this work, and return its status; at a signal N, cancel it and return 128 + N."""
     status = 0
+    failure: Exception | None = None  # to be raised without a group
 
     def interrupt(number: int) -> None:
         nonlocal status
@@ -44,6 +45,11 @@ async def until_signal(
 
     async with trio.open_nursery() as nursery:
         await nursery.start(at_first_signal, numbers, interrupt, signal.SIG_IGN)
-        status = await work()
+        try:
+            status = await work()
+        except Exception as exc:  # noqa: BLE001 - it is raised below
+            failure = exc
         nursery.cancel_scope.cancel()
+    if failure:
+        raise failure
     return status

@@ -31,6 +31,7 @@ from .segments import Capture, Segment
 
 _HOST, _PORT = "127.0.0.1", 6000
 _HANGING = 1.0  # seconds to wait for a client that waits in vain
+_TICK = 0.05  # seconds between two looks at what can be drawn
 _SETTLING = 0.1  # seconds after which all segments of what has happened are captured
 _NAMES = ["Alice", "Bob", "小明", "Grace", "Zoë", "Edsger", "Barbara"]
 
@@ -69,10 +70,12 @@ class Demo:
         return trio.current_time() - self._began
 
     async def run(self) -> None:
-        """Play all scenes. Raises OSError if there is no port to listen on."""
+        """Play all scenes. Raises `ListenError` if there is no port to listen on."""
+        listening = [await _listen(), await _listen()]
         async with trio.open_nursery() as nursery:
-            greeter = await self._serve(nursery, ServerConfig())
-            hasty = await self._serve(nursery, ServerConfig(framing=Framing.LINES))
+            greeter = self._serve(nursery, listening[0], ServerConfig())
+            hasty = self._serve(nursery, listening[1], ServerConfig(framing=Framing.LINES))
+            nursery.start_soon(_tick)
             if self._capture:
                 nursery.start_soon(self._read_segments, self._capture, (greeter, hasty))
             await self._one_client(greeter)
@@ -111,9 +114,10 @@ class Demo:
 
     # What they are made of
 
-    async def _serve(self, nursery: trio.Nursery, config: ServerConfig) -> tuple[str, int]:
+    def _serve(
+        self, nursery: trio.Nursery, listeners: list[Listener], config: ServerConfig
+    ) -> tuple[str, int]:
         """Start a server; return its address."""
-        listeners = await _listen()
         settings = Settings(config=config, recording=self._recording)
         nursery.start_soon(serve, listeners, Sessions(settings), trio.Event())
         host, port = listeners[0].socket.getsockname()
@@ -136,8 +140,7 @@ class Demo:
                 self._beside.observe(port, "tcp", trio.current_time(), end=end, state=state)
 
     async def _read_segments(self, capture: Capture, servers: Collection[tuple[str, int]]) -> None:
-        # The kernel stamps segments with the time of day.
-        offset = trio.current_time() - time.time()
+        offset = _offset_from_time_of_day()  # with which the kernel stamps segments
         while True:
             await trio.lowlevel.wait_readable(capture.fileno())
             for segment in capture.read():
@@ -155,6 +158,23 @@ class Demo:
                     length=len(segment.payload),
                     window=segment.window,
                 )
+
+
+def _offset_from_time_of_day() -> float:
+    """Return what is to be added to the time of day to get Trio's time."""
+
+    def sample() -> tuple[float, float]:
+        before, now, after = trio.current_time(), time.time(), trio.current_time()
+        return after - before, (before + after) / 2 - now
+
+    _, offset = min(sample() for _ in range(10))  # the one that was interrupted least
+    return offset
+
+
+async def _tick() -> None:
+    """Wake the event loop now and then, so that what is held back is drawn."""
+    while True:  # noqa: ASYNC110 - there is nothing to wait for but time
+        await trio.sleep(_TICK)
 
 
 async def _listen() -> list[Listener]:

@@ -30,6 +30,7 @@ from greeter_core import (
 from greeter_trio._net.text import pluralized, printable
 
 from .timers import RunningTimers
+from .width import shortened
 
 
 class End(enum.Enum):
@@ -132,7 +133,7 @@ class _Conversation:
     def __init__(self, opening: Step | None) -> None:
         self._began = 0.0
         self._own: End | None = None  # the end whose core is recorded
-        self._last = opening
+        self._last: Step | None = None
         self._timers: RunningTimers | None = None
         if opening and opening.opening:
             self._began = opening.opening.began
@@ -286,7 +287,9 @@ def excerpt(data: bytes) -> str:
 
 
 def _names(names: Any) -> str:  # noqa: ANN401 - a sequence of bytes
-    return f"name {printable(names[0])}" if len(names) == 1 else pluralized(len(names), "name")
+    if len(names) == 1:
+        return f"name {shortened(printable(names[0]), 40)}"
+    return pluralized(len(names), "name")
 
 
 def _duration(seconds: float) -> str:

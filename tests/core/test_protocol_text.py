@@ -1,6 +1,7 @@
 """PROTOCOL.md as a text: every clause is tested, every example replayed, every table true."""
 
 import ast
+import functools
 import math
 import re
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from hypothesis import given
 
 import greeter_core as core
 from tests.support.laws import Case, law, play, server_cases
-from tests.support.virtual import AUTO, EOF, LINES, RAW, Driven, Server
+from tests.support.virtual import LINES, RAW, Server
 from tests.support.words import FULL, GOODBYE, PROMPT, TOO_SLOW, WELCOME, hello, too_long
 
 from .state_docs import PROTOCOL
@@ -25,6 +26,7 @@ CLAUSE = r"[A-Z]\d+(?:\.\d+)?"
 DEFINED = re.findall(rf"^- \*\*({CLAUSE})\*\* ", TEXT, re.MULTILINE)
 
 
+@functools.cache
 def cited() -> dict[str, list[str]]:
     """Return the clauses that the tests cite, in docstrings and titles, each with the places."""
     clauses: dict[str, list[str]] = {}
@@ -132,49 +134,24 @@ def test_the_table_of_timers() -> None:
     assert (server.linger, server.max_name_size) == (client.linger, 1024)
 
 
-# The worked examples
+# The worked examples. (That they are drawn from these transcripts is tested with the documents.)
 
-EXAMPLES = dict(re.findall(r"^### (.*?)\n\n```text\n(.*?)```", TEXT, re.MULTILINE | re.DOTALL))
-
-
-def lines_of(example: str) -> Iterator[tuple[float, str, bytes | None]]:
-    """Yield when, who and what for each line of an example."""
-    for line in example.splitlines():
-        when, who, what = line.split(" ", 2)
-        yield float(when), who, EOF if what == "EOF" else what.replace(r"\n", "\n").encode()
+EXAMPLES = sorted((TESTS / "golden" / "examples").glob("*.jsonl"))
 
 
-def test_there_are_examples() -> None:
-    assert len(EXAMPLES) == TEXT.count("```text") == 9
-    assert {"A server configured RAW", "A full server"} <= set(EXAMPLES)
-    for example in EXAMPLES.values():
-        assert {who for _, who, _ in lines_of(example)} >= {"C", "S"}
-    calls = {(who, what) for text in EXAMPLES.values() for _, who, what in lines_of(text)}
-    assert {call for call in calls if call[0] not in "CS"} == {
-        ("T", b"handle_timeout"),
-        ("F", b"data_in_flight"),
-    }
-
-
-@pytest.mark.parametrize("title", EXAMPLES)
-def test_example_is_true(title: str) -> None:
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_example_is_true(path: Path) -> None:
     """A server says exactly what is shown, exactly then [S2.7, S12.1, S12.2, T1, T3]."""
-    lines = list(lines_of(EXAMPLES[title]))
-    config = core.ServerConfig(framing=RAW if title == "A server configured RAW" else AUTO)
-    server = Driven(core.ServerConnection(config, now=0, full=title == "A full server"))
-    every_call_is_shown = any(who in "TF" for _, who, _ in lines)
-    for when, who, what in lines:
-        match who:
-            case "C" if what is EOF:
-                server.hears_eof(when, late=every_call_is_shown)
-            case "C":
-                server.hears(what or b"", when, late=every_call_is_shown)
-            case "T":
-                server.looks(when)
-            case "F":
-                server.does("data_in_flight", at=when, late=True)
-            case _ if not every_call_is_shown:
-                server.waits(when)
-    said = [(when, what) for when, who, what in lines if who == "S"]
-    assert [(round(when, 9), what) for when, what in server.said] == said
-    assert server.connection.finished
+    with path.open("rb") as file:
+        lines = list(core.read_transcript(file))
+    assert core.replay(lines) is None
+    steps = [item for _, item in lines if isinstance(item, core.Step)]
+    assert len(steps) == len(lines)
+    assert steps[-1].state.is_ended
+
+
+def test_there_is_a_transcript_for_each_example() -> None:
+    titles = re.findall(r"^### ([^\n]*)\n\n```text", TEXT, re.MULTILINE)
+    names = [re.sub("[^a-z]+", "-", title.lower()).strip("-") for title in titles]
+    assert len(names) == 9
+    assert sorted(names) == [path.stem for path in EXAMPLES]

@@ -1,0 +1,144 @@
+"""Files that are written beside something else, and never stop it."""
+
+import errno
+import io
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from greeter_trio._show import sink as _sink
+from greeter_trio._show.files import OutputError, open_as_it_is, replace_file, write_file
+from greeter_trio._show.sink import Sink
+
+pytest.importorskip("fcntl", reason="these tests use pipes and devices of Unix")
+
+
+@pytest.fixture
+def failures() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def pipe() -> Iterator[tuple[io.FileIO, io.FileIO]]:
+    reader, writer = (io.FileIO(fd, mode) for fd, mode in zip(os.pipe(), "rw", strict=True))
+    os.set_blocking(reader.fileno(), False)
+    with reader, writer:
+        yield reader, writer
+
+
+def test_regular_file_gets_everything_at_a_flush(tmp_path: Path, failures: list[str]) -> None:
+    with open_as_it_is(str(tmp_path / "file")) as file:
+        sink = Sink(file, "file", failures.append)
+        sink.write("小明\n" * 1000)
+        assert (tmp_path / "file").read_bytes() == b""
+        sink.flush()
+        assert (tmp_path / "file").read_text("utf-8") == "小明\n" * 1000
+        sink.write("x" * 70_000)  # too much to keep until the event loop waits
+        assert (tmp_path / "file").stat().st_size == 77_000
+        sink.write("\ud800")
+        sink.close()
+    assert (tmp_path / "file").read_bytes().endswith(rb"x\ud800")
+    assert failures == []
+
+
+def test_pipe_gets_what_it_takes_without_blocking(
+    pipe: tuple[io.FileIO, io.FileIO], failures: list[str]
+) -> None:
+    reader, writer = pipe
+    sink = Sink(writer, "pipe", failures.append)
+    sink.write("x" * 200_000)
+    sink.flush()
+    first = reader.read(300_000)
+    assert first
+    assert len(first) < 200_000
+    got = len(first)
+    while got < 200_000:
+        sink.flush()
+        got += len(reader.read(300_000) or b"")
+    assert failures == []
+
+
+def test_closing_waits_for_the_reader(
+    pipe: tuple[io.FileIO, io.FileIO], failures: list[str]
+) -> None:
+    reader, writer = pipe
+    os.set_blocking(writer.fileno(), False)
+    sink = Sink(writer, "pipe", failures.append)
+    sink.write("x" * 30_000)
+    sink.close()
+    assert len(reader.read(300_000) or b"") == 30_000
+    assert failures == []
+
+
+def test_pipe_without_a_reader_is_told_once(
+    pipe: tuple[io.FileIO, io.FileIO], failures: list[str]
+) -> None:
+    reader, writer = pipe
+    sink = Sink(writer, "pipe", failures.append)
+    reader.close()
+    for _ in range(3):
+        sink.write("line\n")
+        sink.flush()
+    sink.close()
+    assert failures == [f"cannot write to pipe any more: {os.strerror(errno.EPIPE)}"]
+
+
+def test_reader_that_is_too_far_behind(
+    pipe: tuple[io.FileIO, io.FileIO], failures: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_sink, "_MOST", 100_000)
+    sink = Sink(pipe[1], "pipe", failures.append)
+    for _ in range(40):
+        sink.write("x" * 10_000)
+    assert failures == ["cannot write to pipe any more: it is not read"]
+
+
+def test_full_disk_is_told_once(failures: list[str]) -> None:
+    if not os.path.exists("/dev/full"):  # noqa: PTH110
+        pytest.skip("there is no /dev/full")
+    with open_as_it_is("/dev/full") as file:
+        sink = Sink(file, "/dev/full", failures.append)
+        for _ in range(2):
+            sink.write("line\n")
+            sink.flush()
+    assert failures == [f"cannot write to /dev/full any more: {os.strerror(errno.ENOSPC)}"]
+
+
+def test_file_appears_or_is_replaced_at_once(tmp_path: Path) -> None:
+    file = tmp_path / "page.html"
+    write_file(str(file), b"one")
+    link = tmp_path / "link"
+    link.symlink_to(file)
+    write_file(str(link), b"two")
+    assert file.read_bytes() == b"two"
+    assert link.is_symlink()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "page.html"]
+
+
+def test_what_is_no_regular_file_is_written_into() -> None:
+    replace_file(os.devnull, b"page")
+    assert os.path.exists(os.devnull)  # noqa: PTH110
+
+
+@pytest.mark.parametrize("where", [".", "missing/file", "/dev/full"])
+def test_file_that_cannot_be_written(where: str, tmp_path: Path) -> None:
+    path = where if where.startswith("/") else str(tmp_path / where)
+    with pytest.raises(OutputError, match=f"^cannot write to {path}: "):
+        write_file(path, b"page")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_failing_disk_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "page"
+    file.write_bytes(b"old")
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(Path, "replace", fail)
+    with pytest.raises(OutputError, match="full"):
+        write_file(str(file), b"new")
+    assert file.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [file]
