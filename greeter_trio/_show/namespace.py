@@ -5,10 +5,12 @@ import os
 import socket
 import struct
 from pathlib import Path
+from typing import Any
 
 from greeter_trio._net.optional import optional
 
 _fcntl = optional("fcntl")
+_os: Any = os  # Windows has no users
 
 _CLONE_NEWUSER, _CLONE_NEWNET = 0x10000000, 0x40000000  # unshare(2)
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1  # netdevice(7)
@@ -23,7 +25,7 @@ def enter_network_namespace() -> None:
     """
     if not _fcntl:
         raise OSError("this platform has no namespaces")
-    user, group = os.geteuid(), os.getegid()
+    user, group = _os.geteuid(), _os.getegid()
     _unshare(_CLONE_NEWUSER | _CLONE_NEWNET)
     own = Path("/proc/self")
     (own / "setgroups").write_text("deny")

@@ -6,6 +6,8 @@ from typing import Any, Self
 
 import attrs
 
+_socket: Any = socket  # only Linux has AF_PACKET
+
 _ETHERNET = 14  # bytes of its header, which frames of `lo` have, too
 _IPV4, _IPV6 = 0x0800, 0x86DD  # what its last two say
 _TCP = 6  # in both versions of IP
@@ -93,7 +95,7 @@ class Capture:
         if not hasattr(socket, "AF_PACKET"):
             raise OSError("this platform has no AF_PACKET")
         all_protocols = socket.htons(3)  # ETH_P_ALL
-        self._sock: Any = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, all_protocols)
+        self._sock: Any = socket.socket(_socket.AF_PACKET, socket.SOCK_RAW, all_protocols)
         try:
             self._sock.bind(("lo", 0))
             self._sock.settimeout(0)
@@ -121,7 +123,7 @@ class Capture:
                 frame, ancillary, _, address = self._sock.recvmsg(70000, 64)
             except BlockingIOError:
                 return segments
-            if address[2] == socket.PACKET_OUTGOING:  # each packet of `lo` comes twice
+            if address[2] == _socket.PACKET_OUTGOING:  # each packet of `lo` comes twice
                 continue
             times = [
                 struct.unpack("@ll", data) for _, kind, data in ancillary if kind == _SO_TIMESTAMPNS

@@ -7,6 +7,8 @@ from typing import Any
 
 from .files import is_regular
 
+_select: Any = select  # Windows has no poll
+
 _MOST = 64 * 2**20  # bytes that wait for a reader; one that is further behind gets no more
 _PIECE = 4096  # bytes that a pipe takes at once when it is ready (PIPE_BUF, pipe(7))
 _ENOUGH = 65536  # bytes to collect before they are written though the event loop is busy
@@ -27,9 +29,9 @@ class Sink:
         self._waiting = bytearray()
         self._failed = False
         self._poll: Any = None
-        if hasattr(select, "poll") and not is_regular(file):
-            self._poll = select.poll()
-            self._poll.register(file, select.POLLOUT)
+        if hasattr(_select, "poll") and not is_regular(file):
+            self._poll = _select.poll()
+            self._poll.register(file, _select.POLLOUT)
 
     def write(self, text: str) -> None:
         """Take text, which is UTF-8 in the file."""

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,6 +17,10 @@ from greeter_trio._cli import replay as _replay
 from greeter_trio._cli.recording import wants_colour
 from tests.support.processes import COMMAND, in_shell, run, run_client, serving, started
 from tests.support.recordings import GOLDEN
+
+pytest.importorskip("fcntl", reason="these tests use signals, pipes and devices of Unix")
+_os: Any = os
+_signal: Any = signal
 
 Capture = pytest.CaptureFixture[str]
 DEV_FULL = pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
@@ -28,9 +33,9 @@ def golden_lines(name: str = "nc") -> list[bytes]:
 @pytest.fixture(autouse=True)
 def _sigpipe_as_before() -> Iterator[None]:
     """Keep SIGPIPE from ending the tests: some commands let it end the process."""
-    before = signal.getsignal(signal.SIGPIPE)
+    before = signal.getsignal(_signal.SIGPIPE)
     yield
-    signal.signal(signal.SIGPIPE, before)
+    signal.signal(_signal.SIGPIPE, before)
 
 
 def check(path: Path) -> int:
@@ -91,7 +96,7 @@ def test_recording_is_kept_when_the_port_is_taken(tmp_path: Path) -> None:
 
 def test_disk_that_fails_later_stops_the_recording_and_not_the_server(tmp_path: Path) -> None:
     fifo = tmp_path / "fifo"
-    os.mkfifo(fifo)
+    _os.mkfifo(fifo)
     reader = subprocess.Popen(["head", "-n", "1", str(fifo)], stdout=subprocess.PIPE)
     with serving("--record", str(fifo)) as server:
         assert reader.communicate(timeout=20)[0] == b'{"transcript": 1}\n'

@@ -11,7 +11,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from greeter_trio._net import kernel
-from greeter_trio._net.kernel import bytes_arrived, is_in_flight
+from greeter_trio._net.kernel import TcpInfo, bytes_arrived, is_in_flight, tcp_info
 from greeter_trio._net.optional import optional
 from tests.support.certificates import Authority
 from tests.support.streams import tcp_pair
@@ -102,6 +102,33 @@ def test_of_what_cannot_be_asked_much_may_have_arrived() -> None:
 def test_of_a_closed_socket_nothing_has_arrived() -> None:
     assert bytes_arrived(Descriptor(-1)) == 0
     assert is_in_flight(Descriptor(-1)) is False
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells")
+def test_state_of_tcp() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        assert tcp_info(listener) == TcpInfo("LISTEN", 0.0)
+        with socket.create_connection(listener.getsockname()) as client:
+            server, _ = listener.accept()
+            with server:
+                info = tcp_info(client)
+                assert info
+                assert info.state == "ESTABLISHED"
+                assert 0 < info.rtt < 1
+                server.shutdown(socket.SHUT_WR)
+                assert client.recv(1) == b""
+                closing = tcp_info(client), tcp_info(server)
+                states = [each.state for each in closing if each]
+                # The acknowledgment of a FIN may be delayed.
+                assert states in (["CLOSE_WAIT", "FIN_WAIT1"], ["CLOSE_WAIT", "FIN_WAIT2"])
+    assert tcp_info(client) is None
+
+
+def test_state_of_what_is_not_tcp(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
+        assert tcp_info(udp) is None
+        monkeypatch.setattr(sys, "platform", "win32")
+        assert tcp_info(udp) is None
 
 
 def test_a_module_that_the_platform_lacks_is_none() -> None:

@@ -144,6 +144,32 @@ def test_capture_of_a_conversation(capture: Capture, tmp_path: Path) -> None:
     assert f"127.0.0.1.{client} > 127.0.0.1.{server}: Flags [S], seq {segments[0].seq}" in lines[0]
 
 
+def test_other_packets_are_left_out(capture: Capture) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
+        udp.bind(("127.0.0.1", 0))
+        udp.sendto(b"Ada", udp.getsockname())
+        assert udp.recv(10) == b"Ada"
+        ports = {udp.getsockname()[1]}
+    assert [each for each in capture.read() if {each.source[1]} & ports] == []
+
+
+def test_capture_that_is_not_possible(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Refusing(socket.socket):
+        def __init__(self, *_: object) -> None:
+            super().__init__()
+
+        def bind(self, _: object) -> None:
+            raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(socket, "AF_PACKET", 17, raising=False)
+    monkeypatch.setattr(socket, "socket", Refusing)
+    with pytest.raises(PermissionError):
+        Capture()
+    monkeypatch.delattr(socket, "AF_PACKET")
+    with pytest.raises(OSError, match="this platform has no AF_PACKET"):
+        Capture()
+
+
 def test_pcap_of_nothing_is_a_header() -> None:
     assert pcap([]) == bytes.fromhex("4d3cb2a1 0200 0400 00000000 00000000 00000400 01000000")
 

@@ -5,6 +5,7 @@ import io
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,6 +13,7 @@ from greeter_trio._show import sink as _sink
 from greeter_trio._show.files import OutputError, open_as_it_is, replace_file, write_file
 from greeter_trio._show.sink import Sink
 
+_os: Any = os
 pytest.importorskip("fcntl", reason="these tests use pipes and devices of Unix")
 
 
@@ -23,7 +25,7 @@ def failures() -> list[str]:
 @pytest.fixture
 def pipe() -> Iterator[tuple[io.FileIO, io.FileIO]]:
     reader, writer = (io.FileIO(fd, mode) for fd, mode in zip(os.pipe(), "rw", strict=True))
-    os.set_blocking(reader.fileno(), False)
+    _os.set_blocking(reader.fileno(), False)
     with reader, writer:
         yield reader, writer
 
@@ -64,7 +66,7 @@ def test_closing_waits_for_the_reader(
     pipe: tuple[io.FileIO, io.FileIO], failures: list[str]
 ) -> None:
     reader, writer = pipe
-    os.set_blocking(writer.fileno(), False)
+    _os.set_blocking(writer.fileno(), False)
     sink = Sink(writer, "pipe", failures.append)
     sink.write("x" * 30_000)
     sink.close()

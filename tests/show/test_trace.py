@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from greeter_core import ClientConfig, Observed, Recording, ServerConfig, Step, TranscriptItem
 from greeter_core._timers import Timer, Timers
+from greeter_trio._show import diagram as _diagram
+from greeter_trio._show.diagram import Diagram
 from greeter_trio._show.timers import RunningTimers
 from greeter_trio._show.trace import Trace
 from tests.support.laws import Case, cases, law, play
@@ -221,6 +223,19 @@ def test_remark() -> None:
     assert picture(items).endswith("""
              │ a sentence that is longer than one     │
              │ line is                                │""")
+
+
+def test_conversations_that_are_over_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_diagram, "_REMEMBERED", 2)
+    diagram, (making, items) = Diagram(), recording()
+    for number in range(5):
+        server = making.server(now=float(number))
+        server.receive_eof(number + 0.5)
+    for item in [*items, Observed(id=7, at=0.0, what="close"), *items[:1]]:
+        diagram.rows(item)
+    late = [Observed(id=number, at=1.0, what="close") for number in (5, 2)]
+    assert [row.time for item in late for row in diagram.rows(item)] == [5.0, 1.0]
+    assert len(diagram._conversations) <= 4
 
 
 def test_what_is_known_late_finds_its_place() -> None:

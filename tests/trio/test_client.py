@@ -437,6 +437,8 @@ async def test_asking_without_waiting(autojump_clock: MockClock) -> None:
         await greeter.wait_welcomed()
         assert greeter.first_byte_at == pytest.approx(1)
         assert autojump_clock.current_time() == pytest.approx(2)
+        await trio.sleep(5)  # while no task waits, the conversation's clock stands still
+        assert greeter.now() == pytest.approx(2)
         async with greeter:
             greeter.ask([b"Ada", b"\xff"])
         greeted = [event.name for event in events if isinstance(event, Greeted)]
