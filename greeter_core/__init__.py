@@ -36,7 +36,7 @@ from ._states import ClientState, ServerState
 from ._steps import Observed, Opening, Step, StepInput, TranscriptItem
 from ._transcript import TranscriptError, read_transcript, write_header, write_item
 
-__version__ = "0.4.0"
+__version__ = "0.5.0"
 
 __all__ = [
     "ClientConfig",

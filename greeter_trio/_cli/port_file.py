@@ -2,6 +2,7 @@
 
 import socket
 from collections.abc import Iterable
+from pathlib import Path
 
 from greeter_trio._net.listeners import Listener, ListenError
 from greeter_trio._show.files import replace_file
@@ -19,4 +20,4 @@ def write_port_file(path: str, listeners: Iterable[Listener]) -> None:
     try:
         replace_file(path, "".join(f"{port}\n" for port in ports).encode())
     except OSError as exc:
-        raise ListenError(f"cannot write the port file {path}", exc) from exc
+        raise ListenError(f"cannot write the port file {Path(path)}", exc) from exc

@@ -21,11 +21,11 @@ class ObservedTransport(Transport):
     """Does what another transport does, and reports each call that did something.
 
     These are `receive` and `send`, with the number of `bytes` (0 is the end of the stream),
-    `half_close` and `close`: when sending began, and when receiving had something. After each call
-    `tcp` has the state of TCP, if it is known and has changed.
+    `half_close` and `close`: when sending began, and when receiving had something. `tcp` has the
+    state of TCP, if it is known: at first, at the end of the stream, and after `half_close`.
     """
 
-    __slots__ = ("_observe", "_sock", "_tcp_state", "_transport", "now")
+    __slots__ = ("_observe", "_sock", "_transport", "now")
 
     def __init__(
         self, transport: Transport, observe: Observe, sock: kernel.TcpSocket | None = None
@@ -35,18 +35,17 @@ class ObservedTransport(Transport):
         self._transport = transport
         self._observe = observe
         self._sock = sock
-        self._tcp_state = ""
-        self._look_at_tcp(self.now())
+        self._look_at_tcp()
 
     async def receive(self) -> bytes | bytearray:
         data = await self._transport.receive()
-        self._note("receive", self.now(), bytes=len(data))
+        self._received(data)
         return data
 
     async def receive_arrived(self) -> bytes | bytearray | None:
         data = await self._transport.receive_arrived()
         if data is not None:
-            self._note("receive", self.now(), bytes=len(data))
+            self._received(data)
         return data
 
     def arrived(self) -> int:
@@ -56,19 +55,20 @@ class ObservedTransport(Transport):
         now = self.now()
         sent = self._transport.send_now(data)
         if sent:
-            self._note("send", now, bytes=sent)
+            self._observe("send", now, bytes=sent)
         return sent
 
     async def send_some(self, data: bytes | memoryview) -> int:
         now = self.now()
         sent = await self._transport.send_some(data)
-        self._note("send", now, bytes=sent)
+        self._observe("send", now, bytes=sent)
         return sent
 
     async def send_eof(self, timeout: float) -> None:  # noqa: ASYNC109 - the driver decides it
         now = self.now()
         await self._transport.send_eof(timeout)
-        self._note("half_close", now)
+        self._observe("half_close", now)
+        self._look_at_tcp()
 
     def is_in_flight(self) -> bool:
         return self._transport.is_in_flight()
@@ -77,12 +77,14 @@ class ObservedTransport(Transport):
         self._observe("close", self.now())
         self._transport.close()
 
-    def _note(self, what: str, now: float, **fields: object) -> None:
-        self._observe(what, now, **fields)
-        self._look_at_tcp(self.now())
+    def _received(self, data: bytes | bytearray) -> None:
+        self._observe("receive", self.now(), bytes=len(data))
+        if not data:
+            self._look_at_tcp()
 
-    def _look_at_tcp(self, now: float) -> None:
+    def _look_at_tcp(self) -> None:
+        # Only where the state may have changed: the kernel takes longer for this than for a send.
         info = kernel.tcp_info(self._sock) if self._sock else None
-        if info and info.state not in (self._tcp_state, "CLOSE"):  # which is: no longer this one's
-            self._tcp_state = info.state
-            self._observe("tcp", now, state=info.state, rtt_ms=round(info.rtt * 1000, 3))
+        if info and info.state != "CLOSE":  # which is: it is no longer this socket's
+            rtt_ms = round(info.rtt * 1000, 3)
+            self._observe("tcp", self.now(), state=info.state, rtt_ms=rtt_ms)

@@ -121,8 +121,9 @@ def recorded(outputs: Sequence[Output]) -> Iterator[Recording | None]:
         for output in outputs:
             output.take(item)
 
+    write = take if len(outputs) > 1 else outputs[0].take
     with flushed(outputs):
-        yield Recording(take, now=trio.current_time())
+        yield Recording(write, now=trio.current_time())
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
 """Text in columns of a terminal, where some characters take two and some none (Unicode TR 11)."""
 
+import itertools
 import unicodedata
 
 
@@ -37,11 +38,8 @@ def pieces(text: str, columns: int) -> list[str]:
 
 
 def _beginning(text: str, columns: int) -> str:
-    for end, char in enumerate(text):
-        columns -= _columns(char)
-        if columns < 0:
-            return text[:end]
-    return text
+    widths = itertools.accumulate(map(_columns, text))
+    return text[: sum(width <= columns for width in widths)]
 
 
 def _columns(char: str) -> int:

@@ -3,6 +3,7 @@
 import importlib.util
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
@@ -13,6 +14,10 @@ from tests.support.crowds import HOST
 _GREETER = ["-m", "greeter_trio", "serve", "--host", HOST, "--port", "0", "--log-level", "warning"]
 
 
+RECORDING: Final = Path(tempfile.gettempdir()) / "greeter-benchmark.jsonl"
+"""What the server records that is measured with `--record`."""
+
+
 def _framework(module: str, *arguments: str) -> Command:
     return Command(["-m", f"tests.benchmarks.frameworks.{module}", *arguments])
 
@@ -20,6 +25,7 @@ def _framework(module: str, *arguments: str) -> Command:
 SERVERS: Final[Mapping[str, Command]] = {
     "epoll": Command(["-m", "tests.benchmarks.servers"]),
     "greeter": Command(_GREETER),
+    "recorded": Command([*_GREETER, "--record", str(RECORDING)]),
     "asyncio": _framework("asyncio_protocol"),
     "streams": _framework("asyncio_streams"),
     "trio": _framework("plain_trio"),

@@ -46,6 +46,7 @@ AIMS: Final[Mapping[str, Sequence[Aim]]] = {
     "ping-pong": [
         Aim("greeter", 2.2, "epoll"),
         *(Aim("greeter", 1, base) for base in ("streams", "trio", "twisted", "gevent")),
+        Aim("recorded", 3, "greeter"),
     ],
     "ping-pong-1000": [Aim("greeter", 2.3, "epoll")],
     "pipelined": [Aim("greeter", 0.5, "epoll")],

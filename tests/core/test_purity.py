@@ -14,7 +14,17 @@ from .state_docs import CORE
 
 MODULES = modules_of(CORE)
 IMPORTS = imports_of(CORE)
-ALLOWED = {"abc", "attrs", "collections", "collections.abc", "enum", "math", "types", "typing"}
+ALLOWED = {
+    "abc",
+    "attrs",
+    "contextlib",
+    "collections",
+    "collections.abc",
+    "enum",
+    "math",
+    "types",
+    "typing",
+}
 FORBIDDEN_CALLS = {"__import__", "breakpoint", "compile", "eval", "exec", "input", "open", "print"}
 
 modules = pytest.mark.parametrize("module", MODULES)

@@ -104,7 +104,7 @@ configs = st.sampled_from(
 
 
 @given(st.data(), configs)
-@law(300)
+@law(150)
 def test_every_step_is_read_as_it_was_written(data: st.DataObject, config: Any) -> None:
     opening = Opening(
         config=config,
@@ -138,6 +138,23 @@ def test_recordings_are_valid_and_read_again(case: Case) -> None:
     assert items_of(text) == items
     for line in text.decode().split("\n")[:-1]:
         IS_VALID.validate(json.loads(line))
+
+
+@pytest.mark.parametrize(
+    "names", [[b"a\\nb", b"c"], [b"a\nb", b"c"], [b'"}, {"text": "', b"\\"], [b"\xe5", b"\x8f"]]
+)
+def test_names_that_look_like_what_stands_between_names(names: list[bytes]) -> None:
+    items: list[TranscriptItem] = []
+    Recording(items.append, now=0.0).server(now=0.0)
+    step = Step(
+        id=1,
+        at=1.0,
+        input=StepInput.DATA,
+        events=[core.NamesReceived(names)],
+        state=ServerState.OPEN,
+        framing=Framing.RAW,
+    )
+    assert items_of(text_of([*items, step]))[1] == step
 
 
 def test_what_was_observed_keeps_its_fields() -> None:

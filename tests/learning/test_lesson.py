@@ -45,6 +45,9 @@ def test_naive_pair_ends_well_or_waits_in_vain(scripts: Path) -> None:
     source = (scripts / "naive_server.py").read_text("utf-8").replace("6001", str(port))
     ready = source.replace("    client, _ =", "    print(flush=True)\n    client, _ =")
     (scripts / "naive_server.py").write_text(ready, "utf-8")
+    client_source = (scripts / "naive_client.py").read_text("utf-8")
+    hasty = client_source.replace("settimeout(5)", "settimeout(0.5)")
+    (scripts / "naive_client.py").write_text(hasty, "utf-8")
     server = start(scripts / "naive_server.py")
     assert server.stdout
     server.stdout.readline()  # it listens

@@ -238,6 +238,17 @@ def test_conversations_that_are_over_are_forgotten(monkeypatch: pytest.MonkeyPat
     assert len(diagram._conversations) <= 4
 
 
+def test_number_that_is_used_again_is_not_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_diagram, "_REMEMBERED", 1)
+    diagram, (making, items) = Diagram(), recording()
+    making.server(now=0.0).receive_eof(1.0)
+    making.server(now=0.0).receive_eof(1.0)
+    ended, other = items[:2], items[2:]
+    for item in [*ended, ended[0], *other]:
+        diagram.rows(item)
+    assert diagram.rows(ended[1])
+
+
 def test_what_is_known_late_finds_its_place() -> None:
     making, items = recording()
     server = making.server(now=1.0)

@@ -18,11 +18,12 @@ from .deaf import deaf
 from .drain import drain, restart
 from .drippers import drippers
 from .finding import QUICK, Finding, Scenario, Sizes
+from .recorded import recorded
 
 GREETER: Final = Command(["-m", "greeter_trio"])
 SCENARIOS: Final[Mapping[str, Scenario]] = {
     scenario.__name__: scenario
-    for scenario in (idle, drain, drippers, deaf, resets, descriptors, restart)
+    for scenario in (idle, drain, drippers, deaf, resets, descriptors, restart, recorded)
 }
 NOTES = """\
 Times are those that the load saw, with its own share. On a machine that has other things to do they

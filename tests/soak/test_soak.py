@@ -24,6 +24,10 @@ GREEDY = """
 kept, answer = [], servers.answer
 servers.answer = lambda data: (kept.append(b"x" * 2**20), answer(data))[1]
 """
+FORGETFUL = """
+with open(sys.argv[sys.argv.index("--record") + 1], "w") as record:
+    record.write('{"transcript": 1}\\n')
+"""
 FAULTS = {
     "idle": ("servers.HELLO = b'Hallo '", {"the scenario could not go on"}),
     "drain": ("", {"servers that did not end with status 0"}),
@@ -32,6 +36,7 @@ FAULTS = {
     "deaf": (GREEDY, {"memory for each of them", "deaf clients that were not cut, in each wave"}),
     "resets": (LEAKY, {"descriptors left by resets before anything"}),
     "descriptors": ("", {"CPU time for each second"}),  # it tries again at once
+    "recorded": (FORGETFUL, {"conversations that are missing"}),
     "restart": ("", {"servers that came back on their port"}),  # it takes any that is free
 }
 """What is wrong with the server, if it is not the plain epoll server, and what must not hold."""
@@ -40,7 +45,7 @@ FAULTS = {
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_bad_server_is_found_out(name: str) -> None:
     fault, expected = FAULTS[name]
-    imports = "import os, socket, time\nfrom tests.benchmarks import servers"
+    imports = "import os, socket, sys, time\nfrom tests.benchmarks import servers"
     command = Command(["-c", f"{imports}\n{fault}\nservers.serve_epoll()"])
     found = [*findings(SCENARIOS[name], TINY, command)]
     assert expected <= {finding.what for finding in found if not finding.holds}, found
