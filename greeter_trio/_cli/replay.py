@@ -32,6 +32,9 @@ _DELAY = 1.0  # seconds; what was observed is written down sooner than that
 
 def run_replay(options: ReplayOptions) -> int:
     """Replay a recording, and return the exit status."""
+    if sys.stdout is None:
+        print_error("standard output is closed: there is nowhere to print to")
+        return ExitStatus.FAILED
     end_without_reader()
     try:
         difference = _replay(_lines(options.file), options)

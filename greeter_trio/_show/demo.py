@@ -144,8 +144,10 @@ class Demo:
         while True:
             await trio.lowlevel.wait_readable(capture.fileno())
             for segment in capture.read():
-                self.segments.append(segment)
                 comes_from_server = segment.source in servers
+                if not comes_from_server and segment.destination not in servers:
+                    continue  # it belongs to other programs
+                self.segments.append(segment)
                 _, port = segment.destination if comes_from_server else segment.source
                 self._beside.observe(
                     port,

@@ -1,6 +1,7 @@
 """A network of this process's own, in which it may capture (user_namespaces(7))."""
 
 import ctypes
+import errno
 import os
 import socket
 import struct
@@ -23,8 +24,24 @@ def enter_network_namespace() -> None:
     The process must have one thread. Nobody has to allow it, unless the system forbids it to all
     (AppArmor, `user.max_user_namespaces`). Raises OSError.
     """
-    if not _fcntl:
+    if not (_fcntl and hasattr(_os, "fork")):
         raise OSError("this platform has no namespaces")
+    # A process that fails half-way cannot go back, and has no network then: a child goes first.
+    child = _os.fork()
+    if child == 0:
+        try:
+            _enter()
+        except OSError as exc:
+            _os._exit(exc.errno or errno.EPERM)  # noqa: SLF001 - its documented name
+        _os._exit(0)  # noqa: SLF001 - likewise
+    _, status = _os.waitpid(child, 0)
+    if status:
+        raise OSError(number := _os.waitstatus_to_exitcode(status), os.strerror(number))
+    _enter()
+
+
+def _enter() -> None:
+    assert _fcntl is not None  # noqa: S101 - otherwise it is not called
     user, group = _os.geteuid(), _os.getegid()
     _unshare(_CLONE_NEWUSER | _CLONE_NEWNET)
     own = Path("/proc/self")

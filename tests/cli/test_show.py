@@ -184,6 +184,14 @@ def test_windows_line_ends(tmp_path: Path) -> None:
     assert main(["replay", str(path)]) == 0
 
 
+@pytest.mark.parametrize("command", ["replay /dev/null", "demo --no-segments"])
+def test_closed_standard_output(command: str) -> None:
+    done = run(*command.split(), command=in_shell('exec "$@" >&-'))
+    assert done.returncode == 1
+    assert done.stderr.startswith((b"greeter: standard output is", b"greeter: cannot write to sta"))
+    assert done.stderr.count(b"\n") == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
