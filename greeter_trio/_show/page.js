@@ -138,7 +138,7 @@
     for (const x of [CLIENT, SERVER]) svg.append(shape("path", { class: "life", d: `M${x} ${ROW}V${height - ROW}` }));
     for (const [send, receive] of conversation.links) {
       const [x1, x2] = rows[send].end === "client" ? [CLIENT, SERVER] : [SERVER, CLIENT];
-      svg.append(shape("path", { class: "arrow link", d: `M${x1} ${(send + 1.5) * ROW}L${x2} ${(receive + 1.5) * ROW}` }));
+      svg.append(shape("path", { class: "arrow link", "data-row": receive, d: `M${x1} ${(send + 1.5) * ROW}L${x2} ${(receive + 1.5) * ROW}` }));
     }
     rows.forEach((row, at) => {
       const index = at + 1, y = index * ROW + ROW / 2, group = shape("g", { class: "row", "data-row": at });
@@ -206,9 +206,10 @@
     for (const drawn of document.querySelectorAll("#drawings section")) {
       const own = drawn.dataset.which === "0", all = own ? rows : conversations[+$("beside").value].rows;
       const until = own ? last : all.filter((each) => each.at <= (row ? row.at : -Infinity)).length - 1;
-      drawn.querySelectorAll(".row").forEach((each) => {
+      drawn.querySelectorAll("[data-row]").forEach((each) => {
         const at = +each.dataset.row;
         each.classList.toggle("hidden", at > (current === Infinity ? Infinity : until));
+        if (each.matches(".link")) return;
         each.classList.toggle("current", current !== Infinity && at === until);
         if (follow && own && at === until && current !== Infinity) each.scrollIntoView({ block: "nearest" });
       });
