@@ -134,3 +134,16 @@ async def test_observed_transport_over_any_stream(autojump_clock: Any) -> None:
         ("receive", 7.0, {"bytes": 0}),
         ("close", 7.0, {}),
     ]
+
+
+async def test_several_outputs_take_the_same(tmp_path: Path) -> None:
+    paths = [tmp_path / "one", tmp_path / "two"]
+    outputs = [RecordFile(str(path), print) for path in paths]
+    with recorded(outputs) as recording:
+        assert recording
+        recording.server(now=trio.current_time())
+    for output in outputs:
+        output.close()
+    one, two = (path.read_bytes() for path in paths)
+    assert one == two
+    assert one.count(b"\n") == 2
