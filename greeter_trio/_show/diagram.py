@@ -79,6 +79,8 @@ class Row:
     """The bytes of a MESSAGE."""
     notes: tuple[str, ...] = ()
     """What the core did at this: names, framing, timers, states, a PROMPT that is owed."""
+    timer: str = ""
+    """Of what a core said or was given: the timer that runs out next, and in which time."""
     item: TranscriptItem
     """What it was made from."""
 
@@ -88,6 +90,18 @@ class Row:
         if self.kind is Kind.MESSAGE:
             return excerpt(self.data)
         return "end of stream" if self.kind is Kind.EOF else self.text
+
+    @property
+    def rtt(self) -> str:
+        """The round-trip time that the kernel has measured, with a state of TCP."""
+        rtt = self.item.fields.get("rtt_ms") if isinstance(self.item, Observed) else None
+        is_known = self.kind is Kind.TCP and isinstance(rtt, float) and rtt > 0
+        return f"rtt {rtt:.3g} ms" if is_known else ""
+
+    @property
+    def is_transfer(self) -> bool:
+        """Whether it is a call that sent or received."""
+        return isinstance(self.item, Observed) and self.item.what in ("send", "receive")
 
     @property
     def is_assumed(self) -> bool:
@@ -176,8 +190,11 @@ class _Conversation:
 
     def _what_came(self, step: Step, due: str) -> Iterator[str]:
         match step.input:
-            case StepInput.TIMEOUT | StepInput.SHUTDOWN if due:
-                yield f"{due} is over"
+            case StepInput.TIMEOUT | StepInput.SHUTDOWN:
+                if due:
+                    yield f"{due} is over"
+                if step.input is StepInput.SHUTDOWN:
+                    yield "told to shut down"
             case StepInput.IN_FLIGHT:
                 yield "not acknowledged yet"
             case StepInput.LOST:
@@ -186,8 +203,6 @@ class _Conversation:
                 yield f"asked for {_names(step.names)}"
             case StepInput.EXIT:
                 yield "asked for exit"
-        if step.input is StepInput.SHUTDOWN:
-            yield "told to shut down"
 
     def _what_follows(
         self, step: Step, last: Step | None, before: tuple[str, float, bool]
@@ -196,15 +211,19 @@ class _Conversation:
         assert self._timers is not None  # noqa: S101 - as above
         timer, deadline, owed = before
         notes = []
-        if step.state.is_ended:
-            pass  # the event says so
-        elif not step.state.is_open and (last is None or last.state.is_open):
+        is_closing = not (step.state.is_open or step.state.is_ended)
+        if is_closing and (last is None or last.state.is_open):
             notes.append("CLOSING")
         if self._timers.prompt_is_owed and (step.output or not owed):
             notes.append("PROMPT owed")
         if self._timers.name and (self._timers.name, step.deadline) != (timer, deadline):
-            notes.append(f"{self._timers.name} {_duration(step.deadline - step.at)}")
+            notes.append(self._timer_of(step))
         return notes
+
+    def _timer_of(self, step: Step) -> str:
+        """Return what the core waits for after this step, and how long."""
+        name = self._timers.name if self._timers else ""
+        return f"{name} {_duration(step.deadline - step.at)}" if name else ""
 
     # What was observed
 
@@ -218,14 +237,13 @@ class _Conversation:
             case "connect" | "accept" | "half_close" | "close" as call, _:
                 yield self._row(item, Kind.CALL, end=end, text=call.replace("_", "-"))
             case "tcp", {"state": str(state)}:
-                yield self._row(item, Kind.TCP, end=end, text=printable(state.encode()))
+                yield self._row(item, Kind.TCP, end=end, text=_safe(state))
             case "segment", {"from": str(source)} if _end(source):
                 text = self._segment(End(source), fields)
                 if text:
                     yield self._row(item, Kind.SEGMENT, end=End(source), text=text)
             case "note", {"text": str(text)}:
-                safe = printable(text.encode("utf-8", "replace"))
-                yield self._row(item, Kind.REMARK, end=end, text=safe)
+                yield self._row(item, Kind.REMARK, end=end, text=_safe(text))
 
     def _segment(self, source: End, fields: Mapping[str, Any]) -> str:
         """Return the label of a segment, with numbers relative to the first ones."""
@@ -234,9 +252,10 @@ class _Conversation:
                 pass
             case _:
                 return ""
-        words = [" ".join(printable(str(flag).encode("utf-8", "replace")) for flag in flags)]
+        words = [_safe(" ".join(map(str, flags)))]
         first = self._first_numbers.setdefault(source, seq)
         length = fields.get("length")
+        length = length if isinstance(length, int) else 0
         if length or "SYN" in flags or "FIN" in flags:
             words.append(f"seq {(seq - first) % 2**32}")
         ack = fields.get("ack")
@@ -249,7 +268,17 @@ class _Conversation:
 
     def _row(self, item: TranscriptItem, kind: Kind, **fields: Any) -> Row:  # noqa: ANN401
         time = self._began + item.at
-        return Row(id=item.id, at=item.at, time=time, kind=kind, own=self._own, item=item, **fields)
+        timer = self._timer_of(item) if isinstance(item, Step) else ""
+        return Row(
+            id=item.id,
+            at=item.at,
+            time=time,
+            kind=kind,
+            own=self._own,
+            timer=timer,
+            item=item,
+            **fields,
+        )
 
 
 def _what_happened(step: Step, last: Step | None) -> Iterator[str]:  # noqa: C901 - all events
@@ -298,7 +327,12 @@ def _duration(seconds: float) -> str:
 
 def _peer(step: Step) -> str:
     peer = step.opening.peer if step.opening else None
-    return printable((peer or "").encode("utf-8", "replace"))
+    return _safe(peer or "")
+
+
+def _safe(text: str) -> str:
+    """Return text from a file as text that is safe to show."""
+    return printable(text.encode("utf-8", "replace"))
 
 
 def _end(value: object) -> End | None:

@@ -289,6 +289,8 @@
         lines.push(`${offset.toString(16).padStart(4, "0")}  ${codes} ${text}`);
       }
       place.append(element("div", { class: "bytes", tabindex: "0", role: "group", "aria-labelledby": "inspector-title" }, lines.join("\n")));
+    } else if (row.rtt) {
+      place.append(element("p", {}, `${row.text}: ${row.rtt}`));
     } else {
       place.append(element("p", {}, t("pick")));
     }
@@ -431,7 +433,7 @@
       } else if (["connect", "accept", "half_close", "close"].includes(item.observed)) {
         add("call", end, item.observed.replace("_", "-"));
       } else if (item.observed === "tcp") {
-        add("tcp", end, escapes(String(item.state)));
+        add("tcp", end, escapes(String(item.state)), item.rtt_ms > 0 ? { rtt: `rtt ${+item.rtt_ms} ms` } : {});
       } else if (item.observed === "note") {
         add("remark", end, escapes(String(item.text)));
       }

@@ -24,7 +24,7 @@ class Moment:
     """The state of the recorded core."""
     framing: str
     timer: str
-    """What the core waits for, and for how long, as its last note says."""
+    """The core's timer that runs out next, and in which time from the last step on."""
 
 
 @attrs.frozen
@@ -75,15 +75,25 @@ def _moments(rows: list[Row]) -> list[Moment]:
     for row in rows:
         if row.kind is Kind.TCP:
             tcp = {**tcp, row.end: row.text}
-        if phase == "connection" and (row.kind is Kind.MESSAGE or "len" in row.text):
+        if phase == "connection" and (row.kind is Kind.MESSAGE or _has_data(row)):
             phase = "transfer"
-        if row.kind is Kind.EOF or row.text.startswith(("FIN", "RST")) or row.text == "close":
+        if row.kind is Kind.EOF or _ends(row):
             phase = "termination"
         if isinstance(row.item, Step):
             core, framing = row.item.state.value, row.item.framing.value
-            timer = next((note for note in reversed(row.notes) if note.endswith("s")), timer)
+            timer = row.timer
         moments.append(Moment(row, phase, tcp, core, framing, timer))
     return moments
+
+
+def _has_data(row: Row) -> bool:
+    return row.kind is Kind.SEGMENT and "  len " in row.text
+
+
+def _ends(row: Row) -> bool:
+    if row.kind is Kind.SEGMENT:
+        return row.text.startswith(("FIN", "RST"))
+    return row.kind is Kind.CALL and row.text == "close"
 
 
 def _links(rows: list[Row]) -> list[tuple[int, int]]:
@@ -108,7 +118,7 @@ def _links(rows: list[Row]) -> list[tuple[int, int]]:
 
 
 def _is_call(row: Row, call: str, end: End) -> bool:
-    return row.kind is Kind.CALL and row.end is end and row.text.startswith(call)
+    return row.is_transfer and row.end is end and row.text.startswith(call)
 
 
 def _size(row: Row) -> int:
@@ -131,6 +141,8 @@ def _facts(moment: Moment) -> dict[str, Any]:
         "framing": moment.framing,
         "timer": moment.timer,
     }
+    if row.rtt:
+        facts["rtt"] = row.rtt
     if row.data:
         facts["hex"] = row.data.hex()
     if row.kind is Kind.SEGMENT and isinstance(row.item, Observed):

@@ -59,7 +59,7 @@ class Trace:
             yield from self._drawn(heapq.heappop(self._waiting)[2])
 
     def _is_left_out(self, row: Row) -> bool:
-        if row.kind is Kind.CALL and row.end is row.own and row.text.startswith(("rec", "send")):
+        if row.is_transfer and row.end is row.own:
             return True  # the arrows of the core show it
         return row.kind in (Kind.CALL, Kind.SEGMENT, Kind.TCP) and not self.shows_tcp
 
@@ -90,7 +90,7 @@ class Trace:
                 dash = "┄" if row.is_assumed else "╌"
                 return self._styled(_DIM, _arrow(row.end, dash, row.text))
             case Kind.CALL | Kind.TCP:
-                text = shortened(row.text, _MIDDLE - 2)
+                text = shortened(f"{row.text}  {row.rtt}".rstrip(), _MIDDLE - 2)
                 left, right = ("", text) if row.end is End.SERVER else (text, "")
                 return self._styled(_DIM, f" {padded(left, _MIDDLE - 2, right)} ")
             case _:
@@ -133,7 +133,7 @@ def _filled(notes: Iterable[str]) -> list[str]:
 
 
 def _milliseconds(seconds: float) -> str:
-    text = f"{seconds * 1000:.1f}"
+    text = f"{seconds * 1000:.1f}".replace("-0.0", "0.0")
     return text if len(text) <= 8 else f"{seconds:.0f} s"[:8]
 
 

@@ -6,7 +6,7 @@ import unicodedata
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from greeter_core import ClientConfig, Observed, Recording, ServerConfig, Step, TranscriptItem
@@ -189,14 +189,14 @@ def test_segments_calls_and_states_of_tcp_of_a_real_conversation() -> None:
     """The README shows this picture, and LEARNING.md explains it."""
     lines = picture(golden("demo")).splitlines()
     assert lines[3:9] == [
-        "    -1.9     │ connect                                │",
-        "    -1.7     │╌╌ SYN  seq 0 ╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌▶│",
-        "    -1.7     │◀╌ SYN ACK  seq 0  ack 1 ╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌│",
-        "    -1.7     │╌╌ ACK  ack 1 ╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌▶│",
-        "    -0.2     │                                 accept │",
-        "    -0.1     │ ESTABLISHED                            │",
+        "    -0.7     │ connect                                │",
+        "    -0.6     │╌╌ SYN  seq 0 ╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌▶│",
+        "    -0.6     │◀╌ SYN ACK  seq 0  ack 1 ╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌│",
+        "    -0.6     │╌╌ ACK  ack 1 ╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌▶│",
+        "    -0.2     │ ESTABLISHED  rtt 0.034 ms              │",
+        "    -0.1     │                                 accept │",
     ]
-    assert lines[-1] == "   734.8     │                              TIME_WAIT │"
+    assert lines[-1] == "   744.2     │                              TIME_WAIT │"
 
 
 def test_tcp_can_be_left_out() -> None:
@@ -270,7 +270,7 @@ def test_colour_adds_nothing_but_colour() -> None:
 
 some_values = st.one_of(
     *(st.none(), st.booleans(), st.integers(), st.floats()),
-    *(st.text(max_size=5), st.lists(st.integers())),
+    *(st.text(max_size=5), st.sampled_from(["\ud800", "\x1b[2J"]), st.lists(st.integers())),
 )
 FIELDS = "end from flags seq ack length window bytes state text assumed"
 KINDS = "connect accept receive send half_close close tcp segment note other"
@@ -278,6 +278,7 @@ some_fields = st.dictionaries(
     st.sampled_from(FIELDS.split()),
     st.one_of(some_values, st.sampled_from(["client", "server", ["SYN", "ACK"]])),
 )
+some_text = st.one_of(st.text(max_size=40), st.sampled_from(["\ud800", "\x1b[2J", "x" * 5000]))
 observations = st.builds(
     Observed,
     id=st.integers(1, 3),
@@ -287,7 +288,16 @@ observations = st.builds(
 )
 
 
-@given(cases, st.lists(observations, max_size=5), st.text(max_size=40))
+def odd(what: str, **fields: object) -> Observed:
+    return Observed(
+        id=1, at=0.0, what=what, fields={"from": "client", "flags": [], "seq": 0} | fields
+    )
+
+
+@given(cases, st.lists(observations, max_size=5), some_text)
+@example(Case(ServerConfig(), []), [odd("segment", length="\x1b[2J")], "")
+@example(Case(ServerConfig(), []), [odd("segment", flags=["\x1b"], length=True)], "\x9b")
+@example(Case(ServerConfig(), []), [odd("tcp", state="\ud800\x1b")], "\ud800")
 @law(200)
 def test_every_line_fits_and_is_harmless(case: Case, observed: list[Observed], peer: str) -> None:
     making, items = recording()
