@@ -51,7 +51,7 @@ class Recorder(Connection[Any, Any], Generic[ConnectionT]):
         self._write = write
         self._opened = float(checked_time(now))
         self._id = id
-        self.reads_while_sending = connection.reads_while_sending
+        self.reads_while_sending: bool = connection.reads_while_sending
         self._output: list[bytes] = []
         self._eof_owed = False
         self._events: list[Any] = []

@@ -75,6 +75,20 @@ def test_all_that_is_optional_is_hidden() -> None:
     assert asked - hidden == {"socket.SO_EXCLUSIVEADDRUSE", "socket.errorTab"}  # of Windows
 
 
+def test_demonstration_and_replay(tmp_path: Path) -> None:
+    """Segments cannot be captured, and states of TCP not asked for; everything else is there."""
+    record = tmp_path / "record"
+    shown, err, status = run("demo", "--clients", "1", "--record", str(record))
+    assert (err, status) == ("", 0)
+    assert "cannot be captured here: this platform has no AF_PACKET." in shown
+    assert "Hello Alice!" in shown
+    assert "rtt" not in shown
+    replayed = "conversations, \\d+ steps: everything came out as it was recorded\n"
+    out, err, status = run("replay", str(record))
+    assert re.fullmatch(f"\\d+ {replayed}", out)
+    assert (err, status) == ("", 0)
+
+
 def test_the_command_line(authority: Authority, tmp_path: Path) -> None:
     """The server greets arguments and standard input of clients, and ends by a signal."""
     port_file = tmp_path / "port"

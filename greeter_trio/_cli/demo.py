@@ -63,7 +63,7 @@ def _open_capture() -> Capture:
     """Return a capture of this machine's loopback, or of one that is this process's own."""
     try:
         return Capture()
-    except PermissionError:
+    except PermissionError:  # in a network of its own, any process may
         enter_network_namespace()
         return Capture()
 

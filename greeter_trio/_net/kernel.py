@@ -29,7 +29,8 @@ TCP_STATES = {
 }
 """The states of TCP (RFC 9293, 3.3.2), as Linux numbers and names them."""
 
-_TCP_INFO = struct.Struct("=B67xI")  # what is read of it: the state, and the round-trip time
+_TCP_INFO = getattr(socket, "TCP_INFO", None)  # only Linux has it
+_FORMAT = struct.Struct("=B67xI")  # what is read of it: the state, and the round-trip time
 
 
 @attrs.frozen
@@ -69,13 +70,13 @@ def is_in_flight(sock: Socket) -> bool:
 
 def tcp_info(sock: TcpSocket) -> TcpInfo | None:
     """Return what the kernel knows of a TCP connection; None where it cannot be asked."""
-    if sys.platform != "linux" or sock.family not in (socket.AF_INET, socket.AF_INET6):
+    if _TCP_INFO is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
         return None
     try:
-        answer = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO.size)
+        answer = sock.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, _FORMAT.size)
     except OSError:  # it is closed
         return None
-    state, rtt = _TCP_INFO.unpack(answer)
+    state, rtt = _FORMAT.unpack(answer)
     return TcpInfo(TCP_STATES[state], rtt / 1e6)
 
 

@@ -127,7 +127,7 @@ def test_state_of_tcp() -> None:
 def test_state_of_what_is_not_tcp(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
         assert tcp_info(udp) is None
-        monkeypatch.setattr(sys, "platform", "win32")
+        monkeypatch.setattr(kernel, "_TCP_INFO", None)
         assert tcp_info(udp) is None
 
 
