@@ -99,7 +99,10 @@ async def _play(
                 failure = failure.exceptions[0]
             print_error(f"the demonstration broke off: {failure}")
             status = ExitStatus.FAILED
-    if options.pcap:
+    if options.pcap and capture is None:
+        print_error(f"no segments were captured, so nothing is written to {options.pcap}")
+        status = ExitStatus.FAILED
+    elif options.pcap:
         write_file(options.pcap, pcap(demo.segments))
     if options.page:
         write_file(options.page, render_page(items).encode())

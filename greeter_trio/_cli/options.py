@@ -7,7 +7,7 @@ import math
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NoReturn, TypeAlias
@@ -516,6 +516,8 @@ def _serve_options(error: _Error, arguments: argparse.Namespace) -> ServeOptions
         error("--listen says where to listen: leave out --host and --port")
     if arguments.tls_cert is None:
         _want(error, arguments, "--tls-cert", "--tls-key", "--tls-client-ca")
+    files = ["--tls-cert", "--tls-key", "--tls-client-ca"]
+    _want_distinct(error, arguments, ["--record", "--port-file"], files)
     endpoint = Tcp(*_host_and_port(error, arguments, lowest_port=0))
     return ServeOptions(
         endpoints=tuple(arguments.listen or [endpoint]),
@@ -552,6 +554,7 @@ def _client_options(error: _Error, arguments: argparse.Namespace) -> ClientOptio
         _want(error, arguments, "--tls", "--ca", "--cert", "--key")
     if arguments.cert is None:
         _want(error, arguments, "--cert", "--key")
+    _want_distinct(error, arguments, ["--record"], ["--ca", "--cert", "--key"])
     endpoint = _server_endpoint(error, arguments)
     if arguments.tls and isinstance(endpoint, Unix):
         error(f"--tls needs a host that a certificate can be for, not {endpoint}")
@@ -571,15 +574,14 @@ def _client_options(error: _Error, arguments: argparse.Namespace) -> ClientOptio
 
 
 def _replay_options(error: _Error, arguments: argparse.Namespace) -> ReplayOptions:
-    _want_distinct(error, {"FILE": arguments.file, "--page": arguments.page})
+    _want_distinct(error, arguments, ["--page"], ["FILE"])
     return ReplayOptions(file=arguments.file, trace=arguments.trace, page=arguments.page)
 
 
 def _demo_options(error: _Error, arguments: argparse.Namespace) -> DemoOptions:
     if arguments.no_segments and arguments.pcap is not None:
         error("--pcap needs the segments: leave out --no-segments")
-    options = ("record", "page", "pcap")
-    _want_distinct(error, {f"--{name}": getattr(arguments, name) for name in options})
+    _want_distinct(error, arguments, ["--record", "--page", "--pcap"])
     return DemoOptions(
         clients=arguments.clients,
         segments=not arguments.no_segments,
@@ -589,14 +591,20 @@ def _demo_options(error: _Error, arguments: argparse.Namespace) -> DemoOptions:
     )
 
 
-def _want_distinct(error: _Error, paths: Mapping[str, str | None]) -> None:
-    """Exit if two of these are the same file, so that one would spoil the other."""
-    given = [(name, path) for name, path in paths.items() if path is not None]
+def _want_distinct(
+    error: _Error, arguments: argparse.Namespace, written: Sequence[str], read: Sequence[str] = ()
+) -> None:
+    """Exit if a file that is to be written is another one of these, which it would spoil."""
+    given = [
+        (name, path)
+        for name in (*written, *read)
+        if (path := getattr(arguments, name.lstrip("-").replace("-", "_").lower())) is not None
+    ]
     for (name, path), (other, other_path) in itertools.combinations(given, 2):
         same = os.path.realpath(path) == os.path.realpath(other_path)
         with contextlib.suppress(OSError):  # one of them does not exist
             same = same or Path(path).samefile(other_path)
-        if same:
+        if same and name in written:
             error(f"{name} and {other} are the same file: {path}")
 
 

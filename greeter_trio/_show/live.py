@@ -1,7 +1,6 @@
 """Recording and tracing conversations while they go on."""
 
 import contextlib
-import io
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
@@ -74,7 +73,8 @@ class LiveTrace(Output):
     ) -> None:
         """Draw on standard output or standard error. Raises `OutputError`."""
         try:
-            file = io.FileIO(descriptor, "w", closefd=False)
+            # `open`, because only that makes the console of Windows take UTF-8 (PEP 528).
+            file = open(descriptor, "wb", buffering=0, closefd=False)  # noqa: SIM115
         except OSError as exc:
             raise OutputError(name, exc) from exc
         self._sink = Sink(file, name, on_failure)

@@ -10,11 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
+import trio.lowlevel
 
 from greeter_core import Step, read_transcript, replay
+from greeter_trio._cli import demo as _demo
 from greeter_trio._cli import main
 from greeter_trio._cli import replay as _replay
 from greeter_trio._cli.recording import wants_colour
+from greeter_trio._show.demo import Demo
 from tests.support.processes import COMMAND, in_shell, run, run_client, serving, started
 from tests.support.recordings import GOLDEN
 
@@ -31,11 +35,13 @@ def golden_lines(name: str = "nc") -> list[bytes]:
 
 
 @pytest.fixture(autouse=True)
-def _sigpipe_as_before() -> Iterator[None]:
-    """Keep SIGPIPE from ending the tests: some commands let it end the process."""
-    before = signal.getsignal(_signal.SIGPIPE)
+def _signals_as_before() -> Iterator[None]:
+    """Undo what commands do to signals in this process; some let SIGPIPE end it."""
+    numbers = [_signal.SIGPIPE, _signal.SIGINT, _signal.SIGTERM, _signal.SIGHUP]
+    before = [signal.getsignal(number) for number in numbers]
     yield
-    signal.signal(_signal.SIGPIPE, before)
+    for number, handler in zip(numbers, before, strict=True):
+        signal.signal(number, handler)
 
 
 def check(path: Path) -> int:
@@ -229,12 +235,15 @@ def test_reader_of_the_trace_has_left() -> None:
 @pytest.mark.parametrize(
     ("arguments", "names"),
     [
-        ("replay {tmp}/a --page {tmp}/a", "FILE and --page"),
-        ("replay {tmp}/a --page {tmp}/b", "FILE and --page"),
+        ("replay {tmp}/a --page {tmp}/a", "--page and FILE"),
+        ("replay {tmp}/a --page {tmp}/b", "--page and FILE"),
         ("demo --record {tmp}/x --page {tmp}/../{name}/x", "--record and --page"),
         ("demo --pcap {tmp}/x --record {tmp}/x", "--record and --pcap"),
+        ("serve --record {tmp}/x --port-file {tmp}/x", "--record and --port-file"),
+        ("serve --tls-cert {tmp}/a --record {tmp}/a", "--record and --tls-cert"),
+        ("client --tls --ca {tmp}/a --record {tmp}/a", "--record and --ca"),
     ],
-    ids=["same", "hard link", "dots", "pcap"],
+    ids=["same", "hard link", "dots", "pcap", "port file", "certificate", "authority"],
 )
 def test_same_file_twice(arguments: str, names: str, tmp_path: Path, capfd: Capture) -> None:
     (tmp_path / "a").write_text("recording")
@@ -303,6 +312,35 @@ def test_demo(tmp_path: Path) -> None:
             command = [tcpdump, "-nr", str(file)]
             read = subprocess.run(command, capture_output=True, check=True)
             assert read.stdout.count(b"Flags [S]") == 4  # one, one, and the original twice
+
+
+def test_pcap_without_a_capture(
+    tmp_path: Path, capfd: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse() -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    async def play(_: object) -> None:
+        await trio.lowlevel.checkpoint()
+
+    monkeypatch.setattr(_demo, "_open_capture", refuse)
+    monkeypatch.setattr(Demo, "run", play)
+    file = tmp_path / "pcap"
+    assert main(["demo", "--pcap", str(file)]) == 1
+    out, err = capfd.readouterr()
+    assert "cannot be captured here: Operation not permitted." in out
+    assert err == f"greeter: no segments were captured, so nothing is written to {file}\n"
+    assert not file.exists()
+
+
+def test_demo_that_breaks_off(capfd: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fail(_: object) -> None:
+        async with trio.open_nursery():
+            raise OSError("the network is away")
+
+    monkeypatch.setattr(Demo, "run", fail)
+    assert main(["demo", "--no-segments"]) == 1
+    assert capfd.readouterr().err == "greeter: the demonstration broke off: the network is away\n"
 
 
 def test_demo_without_segments() -> None:
