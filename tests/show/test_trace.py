@@ -217,6 +217,32 @@ def test_segments_that_are_assumed_are_drawn_as_such() -> None:
     assert "│┄┄ SYN  seq 0 ┄┄┄┄" in picture(items)
 
 
+@pytest.mark.parametrize(
+    ("what", "fields"),
+    [
+        ("unknown", {"from": "client"}),
+        ("segment", {"from": "client", "seq": 1}),
+        ("segment", {"from": "elsewhere", "flags": ["SYN"], "seq": 1}),
+        ("send", {"bytes": "many"}),
+        ("tcp", {"state": None}),
+        ("note", {}),
+    ],
+)
+def test_what_is_not_understood_is_passed_over(what: str, fields: dict[str, Any]) -> None:
+    assert picture([Observed(id=1, at=0.0, what=what, fields=fields)]) == ""
+
+
+def test_client_of_what_is_no_greeter() -> None:
+    making, items = recording()
+    making.client(now=0.0).receive_data(b"HTTP/1.1 400", 0.5)
+    refused = making.client(now=1.0)
+    refused.receive_data(b"Sorry, the server is full.\n", 1.5)
+    shown = picture(items)
+    assert "no greeter" in shown
+    assert "ENDED: protocol violation" in shown
+    assert "refused; CLOSING" in shown
+
+
 def test_remark() -> None:
     making, items = recording()
     making.server(now=0.0).observe("note", 1.0, text="a sentence that is longer than one line is")
