@@ -173,6 +173,7 @@ class Session:
 
     def _make_driver(self, transport: Transport) -> Driver:
         settings, now, full = self._settings, trio.current_time(), not self.served
+        self._transport = transport  # from here on it is closed at the end
         if settings.recording:
             peer = format_address(self._log.peer)
             recorder = settings.recording.server(settings.config, now=now, full=full, peer=peer)
@@ -182,7 +183,6 @@ class Session:
             self._transport = ObservedTransport(transport, observe, self._sock)
         else:
             self._connection = ServerConnection(settings.config, now=now, full=full)
-            self._transport = transport
         debug = logger.isEnabledFor(logging.DEBUG)
         self._driver = Driver(
             self._connection,
