@@ -147,3 +147,16 @@ async def test_several_outputs_take_the_same(tmp_path: Path) -> None:
     one, two = (path.read_bytes() for path in paths)
     assert one == two
     assert one.count(b"\n") == 2
+
+
+async def test_a_loop_that_never_waits_does_not_keep_everything(tmp_path: Path) -> None:
+    path = tmp_path / "record"
+    output = RecordFile(str(path), print)
+    with recorded([output]) as recording:
+        assert recording
+        server = recording.server(now=trio.current_time())
+        for _ in range(1000):  # no task gets to run meanwhile
+            server.receive_data(b"x" * 1000 + b"\n", trio.current_time())
+        assert path.stat().st_size > 1_000_000
+    output.close()
+    assert len(items_in(path)) == 1001
