@@ -13,7 +13,6 @@ from .files import OutputError, empty, open_as_it_is
 from .sink import Sink
 from .trace import Trace
 
-
 _MANY = 64  # items to write at the latest, though the event loop is busy
 
 
