@@ -8,6 +8,8 @@ I/O framework. There are no sockets here, no clock, no randomness and
 no logging; `greeter_trio` is the adapter for Trio.
 """
 
+import typing as _typing
+
 from ._client import ClientConnection
 from ._config import ClientConfig, Framing, ServerConfig
 from ._connection import Connection
@@ -29,12 +31,14 @@ from ._events import (
     SorryReceived,
     Welcomed,
 )
-from ._recorder import Recorder, Recording
-from ._replay import Difference, replay
 from ._server import ServerConnection
 from ._states import ClientState, ServerState
-from ._steps import Observed, Opening, Step, StepInput, TranscriptItem
-from ._transcript import TranscriptError, read_transcript, write_header, write_item
+
+if _typing.TYPE_CHECKING:
+    from ._recorder import Recorder, Recording
+    from ._replay import Difference, replay
+    from ._steps import Observed, Opening, Step, StepInput, TranscriptItem
+    from ._transcript import TranscriptError, read_transcript, write_header, write_item
 
 __version__ = "0.5.0"
 
@@ -77,3 +81,15 @@ __all__ = [
     "write_header",
     "write_item",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """Import what is about transcripts when it is first asked for: most programs do without."""
+    if name in __all__:
+        from . import _recorder, _replay, _steps, _transcript  # noqa: PLC0415 - that is the point
+
+        for module in (_recorder, _replay, _steps, _transcript):
+            found = {each: value for each, value in vars(module).items() if each in __all__}
+            globals().update(found)
+        return globals()[name]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

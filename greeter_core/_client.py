@@ -68,6 +68,12 @@ class ClientConnection(Machine[ClientState, ClientEvent]):
         """The names that were asked and not greeted, in order."""
         return self._unanswered()
 
+    @property
+    def unsent(self) -> int:
+        """How many of these are not sent yet: the server has yet to ask for them (C3)."""
+        exit_waits = bool(self._waiting) and self._waiting[-1] == EXIT
+        return len(self._waiting) - exit_waits
+
     # Inputs
 
     def send_name(self, name: bytes, now: float) -> None:

@@ -124,6 +124,11 @@ class Recorder(Connection[Any, Any], Generic[ConnectionT]):
         """The names that were asked and not greeted, in order."""
         return self._connection.unanswered
 
+    @property
+    def unsent(self: "Recorder[ClientConnection]") -> int:
+        """How many of these are not sent yet."""
+        return self._connection.unsent
+
     # Outputs
 
     def data_to_send(self) -> bytes:

@@ -13,11 +13,15 @@ imports run down this list only:
     _net, greeter_core       byte streams, which know no greeter; the protocol
 """
 
-from ._client import Greeter, open_greeter
-from ._drive import Driver, drive
-from ._failures import ConversationFailed
-from ._server import serve_greeter
-from ._service.limits import Limits, WhenFull
+import importlib
+
+TYPE_CHECKING = False  # type checkers take it for true; `typing` need not be imported
+if TYPE_CHECKING:
+    from ._client import Greeter, open_greeter
+    from ._drive import Driver, drive
+    from ._failures import ConversationFailed
+    from ._server import serve_greeter
+    from ._service.limits import Limits, WhenFull
 
 __all__ = [
     "ConversationFailed",
@@ -29,3 +33,22 @@ __all__ = [
     "open_greeter",
     "serve_greeter",
 ]
+
+_MODULES = {
+    "_client": ("Greeter", "open_greeter"),
+    "_drive": ("Driver", "drive"),
+    "_failures": ("ConversationFailed",),
+    "_server": ("serve_greeter",),
+    "_service.limits": ("Limits", "WhenFull"),
+}
+
+
+def __getattr__(name: str) -> object:
+    """Import a name when it is first asked for: in an import that is long, Ctrl-C is a traceback.
+
+    And a command imports what it needs, and nothing else.
+    """
+    for module, names in _MODULES.items():
+        if name in names:
+            return getattr(importlib.import_module(f".{module}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

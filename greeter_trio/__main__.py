@@ -1,8 +1,6 @@
-import signal
+from greeter_trio._cli.early import prepare
 
-# From here on, until Trio takes it, Ctrl-C ends the process with no traceback.
-if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+prepare()  # from here on, signals end the process, and without a traceback
 
 from greeter_trio._cli import main
 

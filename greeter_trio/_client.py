@@ -8,7 +8,7 @@ exception group, and leaving the block has nothing to cancel.
 import contextlib
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import trio
 
@@ -20,7 +20,6 @@ from greeter_core import (
     Greeted,
     LocalProtocolError,
     NameRequested,
-    Recorder,
     Welcomed,
 )
 
@@ -30,6 +29,9 @@ from ._net.connecting import connect
 from ._net.endpoints import server_endpoint
 from ._net.tls_stream import HandshakeFailed
 from ._net.transport import Transport
+
+if TYPE_CHECKING:
+    from greeter_core import Recorder
 
 
 @contextlib.asynccontextmanager
@@ -80,7 +82,7 @@ class Greeter:
     def __init__(
         self,
         stream: trio.abc.Stream | Transport,
-        connection: ClientConnection | Recorder[ClientConnection] | None = None,
+        connection: "ClientConnection | Recorder[ClientConnection] | None" = None,
         handle_event: Callable[[ClientEvent], object] = lambda _: None,
     ) -> None:
         self._connection = connection or ClientConnection(now=trio.current_time())
@@ -107,6 +109,11 @@ class Greeter:
     def now(self) -> float:
         """Return the time on the connection's clock, which stands still while no task waits."""
         return self._driver.now()
+
+    @property
+    def unsent(self) -> int:
+        """How many names that were asked are not sent yet, because the server was not ready."""
+        return self._connection.unsent
 
     async def greet(self, name: str) -> str:
         """Return the greeting of one name: `Hello <name>!`. Raises `ConversationFailed`."""

@@ -55,6 +55,7 @@ class Driver:
         "_shutdown_requested",
         "_transport",
         "_waiting",
+        "began_with",
         "failure",
         "received",
     )
@@ -76,6 +77,8 @@ class Driver:
         self._shutdown_requested = False
         self.failure: Exception | None = None
         """What broke the connection, if anything did, with a message for people."""
+        self.began_with: bytes = b""
+        """The first bytes that came from the stream, 16 at most."""
         self.received: int = 0
         """How many bytes came from the stream."""
 
@@ -176,6 +179,8 @@ class Driver:
 
     def _hand_over(self, data: bytes | bytearray) -> None:
         if data:
+            if not self.received:
+                self.began_with = bytes(data[:16])
             self.received += len(data)
             self._connection.receive_data(data, self._clock.now())
         else:

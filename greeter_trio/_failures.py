@@ -6,7 +6,7 @@ import attrs
 
 from greeter_core import ClientEvent, ConversationEnded, EndReason, ProtocolViolated, SorryReceived
 
-from ._net.text import printable
+from ._net.text import pluralized, printable
 
 
 class ConversationFailed(Exception):
@@ -21,6 +21,11 @@ class ConversationFailed(Exception):
 
     def __str__(self) -> str:
         return str(self.args[0])
+
+    def __repr__(self) -> str:
+        # The names may be many, and long.
+        names = f"{pluralized(len(self.unanswered), 'name')} unanswered"
+        return f"<{type(self).__name__}: {self}; {names}>"
 
 
 _MESSAGES = {

@@ -14,10 +14,11 @@ import logging
 import socket
 import ssl
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import trio
 
-from greeter_core import Recording, ServerConfig
+from greeter_core import ServerConfig
 
 from ._net.accepting import Acceptor
 from ._net.endpoints import Tcp
@@ -27,6 +28,9 @@ from ._net.text import pluralized
 from ._service.limits import Limits
 from ._service.sessions import Sessions
 from ._service.settings import Settings
+
+if TYPE_CHECKING:
+    from greeter_core import Recording
 
 _logger = logging.getLogger("greeter_trio")
 
@@ -40,7 +44,7 @@ async def serve_greeter(  # noqa: PLR0913 - most callers give two
     limits: Limits = Limits(),  # noqa: B008 - likewise
     ssl_context: ssl.SSLContext | None = None,
     proxy_protocol: bool = False,
-    recording: Recording | None = None,
+    recording: "Recording | None" = None,
     shutdown: trio.Event | None = None,
     task_status: trio.TaskStatus[list[trio.SocketListener]] = trio.TASK_STATUS_IGNORED,
 ) -> int:

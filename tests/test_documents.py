@@ -1,6 +1,5 @@
 """What README.md, OPERATING.md and PROTOCOL.md show is what happens."""
 
-import argparse
 import doctest
 import json
 import os
@@ -18,8 +17,8 @@ from pathlib import Path
 import pytest
 
 from greeter_core import EndReason
-from greeter_trio._cli.options import _parser
-from greeter_trio._cli.status import ExitStatus
+from greeter_trio._cli import client_options, serve_options, show_options
+from greeter_trio._cli.status import ExitStatus, Stage
 from tests.support.documents import OPERATING, ROOT, code_blocks, prose, table
 
 pty = pytest.importorskip("pty", reason="these tests use terminals and a shell")
@@ -175,12 +174,17 @@ def test_trio_program() -> None:
 @pytest.mark.parametrize("command", ["client", "serve", "replay", "demo"])
 def test_tables_of_options(command: str) -> None:
     """Each option is there in its order, with its argument or its choices, and its default."""
-    (commands,) = [
-        action for action in _parser()._actions if isinstance(action, argparse._SubParsersAction)
-    ]
+    build = {
+        "serve": serve_options._parser,
+        "client": client_options._parser,
+        "replay": show_options._replay_parser,
+        "demo": show_options._demo_parser,
+    }[command]
     expected = []
-    for action in commands.choices[command]._actions[1:]:  # the first is --help
-        values = "\\|".join(action.choices or ()) or action.metavar or action.dest.upper()
+    for action in build(everything=True)._actions:
+        if action.dest in ("help", "help_all"):
+            continue
+        values = (str(action.metavar or "") or action.dest.upper()).replace("|", "\\|")
         words = [*action.option_strings[-1:], *([] if action.nargs == 0 else [values])]
         default = re.search(r"\(default: (.*?)\)", (action.help or "") % vars(action))
         if action.default not in (None, False):
@@ -194,7 +198,16 @@ def test_tables_of_options(command: str) -> None:
 
 
 def test_table_of_exit_statuses() -> None:
-    assert [int(status) for status, _ in table("exit status", OPERATING)] == sorted(ExitStatus)
+    rows = table("exit status", OPERATING)
+    assert [int(status) for status, _, _ in rows] == sorted(ExitStatus)
+    for status, code, _ in rows:
+        assert code in ("", f"`{ExitStatus(int(status)).code}`")
+
+
+def test_table_of_stages() -> None:
+    assert [stage.strip("`") for stage, _ in table("`stage`", OPERATING)] == [
+        stage.value for stage in Stage
+    ]
 
 
 def test_table_of_reasons() -> None:

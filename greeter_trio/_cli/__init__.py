@@ -1,27 +1,17 @@
 """The command line: `serve`, `client`, `replay` and `demo`."""
 
+import gc
 from collections.abc import Sequence
-
-from .client import run_client
-from .demo import run_demo
-from .options import ClientOptions, DemoOptions, ReplayOptions, ServeOptions, parse
-from .output import flush_output, prepare_output
-from .replay import run_replay
-from .serve import run_server
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit status."""
-    prepare_output()
-    try:
-        match parse(argv):
-            case ServeOptions() as options:
-                return run_server(options)
-            case ClientOptions() as options:
-                return run_client(options)
-            case ReplayOptions() as options:
-                return run_replay(options)
-            case DemoOptions() as options:
-                return run_demo(options)
-    finally:
-        flush_output()
+    from .options import parse  # noqa: PLC0415 - `early` comes before, and a command needs its own
+    from .output import prepared_output  # noqa: PLC0415
+
+    with prepared_output():
+        command = parse(argv).command()
+        # What is imported by now stays, and need not be looked at for garbage again.
+        gc.freeze()
+        gc.enable()
+        return command()

@@ -24,31 +24,17 @@ import trio
 
 from greeter_core import ClientEvent, EndReason, Greeted, LocalProtocolError
 from greeter_trio import ConversationFailed, Greeter
-from greeter_trio._net.text import printable
+from greeter_trio._net.text import pluralized, printable
 
 from . import stdio
-from .names import problem_with
-from .opening import Measurements, NoConversation, milliseconds_since
-from .options import ClientOptions
+from .client_options import ClientOptions
+from .names import doubt_about, problem_with, without_mark
+from .opening import Conversation, Measurements, NoConversation, milliseconds_since
 from .output import print_error
-from .status import ExitStatus, status_of
+from .status import ExitStatus, Failure
 
 _CHUNK = 65536  # bytes to read at once
 _LINE = 2048  # bytes to keep of a line that has not ended: more than a name may have
-
-
-async def report(failure: NoConversation, options: ClientOptions) -> None:
-    """Print what happened to these names, which no server was there to greet."""
-    asked = [_Asked(name, error=str(failure)) for name in options.names if name != b"exit"]
-    if failure.measurements.connect_ms is not None:  # there was a server that could be asked
-        for each in asked:
-            print_error(f"not greeted: {each.shown}")
-    if options.json:
-        objects = asked or [_Asked(None, error=str(failure))]
-        try:
-            await _print_lines(_object(each, failure.measurements) for each in objects)
-        except OSError as exc:
-            print_error(_cannot_write(exc))
 
 
 @attrs.define
@@ -57,9 +43,9 @@ class _Asked:
 
     name: bytes | None
     """None stands for what failed before any name."""
-    asked_at: float = 0.0
+    sent_at: float = 0.0
     greeting_ms: float | None = None
-    error: str = ""
+    error: Failure | None = None
 
     @property
     def shown(self) -> str:
@@ -67,7 +53,7 @@ class _Asked:
 
     @property
     def is_settled(self) -> bool:
-        return self.greeting_ms is not None or self.error != ""
+        return self.greeting_ms is not None or self.error is not None
 
 
 class Batch:
@@ -77,25 +63,51 @@ class Batch:
         self._as_json = options.json
         self._names = options.names
         self._measurements = Measurements()
-        self._status = ExitStatus.DONE
-        self._failure = ""  # the last one
+        self._failure: Failure | None = None  # the first one, which decides the exit status
         self._asking = trio.CancelScope()
         self._asked: deque[_Asked] = deque()  # in order; the first one is not settled
+        self._unsent: deque[_Asked] = deque()  # those of them that the server has yet to ask for
+        self._greeter: Greeter | None = None
         self._printer, self._to_print = trio.open_memory_channel[_Asked](math.inf)
         self._lines = 0
         self._count = 0  # of names that were asked, ever
         self._unprinted = 0  # of these, those whose line is not printed
         self._all_printed = trio.Event()
+        self._output_failure: OSError | None = None
+        self._exit_asked = False
 
     def handle_event(self, event: ClientEvent) -> None:
         """Settle the name that was greeted."""
         if isinstance(event, Greeted):
-            self._asked[0].greeting_ms = milliseconds_since(self._asked[0].asked_at)
+            self._asked[0].greeting_ms = milliseconds_since(self._asked[0].sent_at)
             self._settle()
+        self._note_sent()
 
-    async def run(self, greeter: Greeter, measurements: Measurements) -> ExitStatus:
+    def progress(self) -> str:
+        """Return how far it is, if the greetings do not show it."""
+        done = self._count - len(self._asked)
+        return "" if not done or sys.stdout.isatty() else f"{pluralized(done, 'name')} greeted"
+
+    async def report(self, failed: NoConversation) -> None:
+        """Print what happened to these names, which no server was there to greet."""
+        failure, measurements = failed.failure, failed.measurements
+        asked = [_Asked(name, error=failure) for name in self._names if name != b"exit"]
+        if measurements.peer is not None:  # there was a server that could be asked
+            for each in asked:
+                print_error(f"not greeted: {each.shown}")
+        if self._as_json:
+            objects = asked or [_Asked(None, error=failure)]
+            try:
+                await _print_lines(_object(each, measurements) for each in objects)
+            except BrokenPipeError:
+                raise
+            except OSError as exc:
+                print_error(_cannot_write(exc))
+
+    async def run(self, conversation: Conversation) -> ExitStatus:
         """Have the names greeted, print the greetings, and say exit."""
-        self._measurements = measurements
+        greeter = self._greeter = conversation.greeter
+        self._measurements = conversation.measurements
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._print, nursery.cancel_scope)
             async with trio.open_nursery() as talking:
@@ -104,21 +116,25 @@ class Batch:
                 try:
                     await greeter.wait_ended(EndReason.EXIT)
                 except ConversationFailed as exc:
-                    failure = exc
+                    failure = conversation.failure(exc, has_asked_exit=self._exit_asked)
                 self._asking.cancel()
             if failure:  # nothing more is asked now
                 self._report_end(failure)
             if self._failure and not self._count:
                 self._printer.send_nowait(_Asked(None, error=self._failure))
             self._printer.close()
-        return self._status
+        if self._output_failure:  # not raised within the nursery, which makes a group of it
+            if isinstance(self._output_failure, BrokenPipeError):
+                raise self._output_failure
+            self._fail(Failure(_cannot_write(self._output_failure)))
+        return self._failure.status if self._failure else ExitStatus.DONE
 
-    def _report_end(self, failure: ConversationFailed) -> None:
-        self._fail(str(failure), status_of(failure.reason))
+    def _report_end(self, failure: Failure) -> None:
+        self._fail(failure)
         rest = [asked for asked in self._asked if not asked.is_settled]
         for asked in rest:
             print_error(f"not greeted: {asked.shown}")
-            asked.error = str(failure)
+            asked.error = failure
         if rest and not self._names:
             print_error("what came after that on standard input, if anything, was not asked")
         self._settle()
@@ -132,21 +148,29 @@ class Batch:
             else:
                 await self._ask_standard_input(greeter)
             greeter.ask_exit()
+            self._exit_asked = True
 
     async def _ask_standard_input(self, greeter: Greeter) -> None:
         """Ask for the lines of standard input, as many at a time as one read returns."""
-        rest = b""
+        if sys.stdin.isatty():
+            print_error("waiting for names, one a line; Ctrl-D ends them")
+        rest, is_start = b"", True
         try:
-            while chunk := await trio.to_thread.run_sync(
-                stdio.read, _CHUNK, abandon_on_cancel=True
-            ):
+            while chunk := await stdio.read_in_thread(_CHUNK):
+                if is_start:
+                    is_start, chunk = False, self._checked_start(chunk)
                 *lines, rest = (rest + chunk).split(b"\n")
                 rest = rest[:_LINE]
                 if not await self._ask_batch(greeter, [line.removesuffix(b"\r") for line in lines]):
                     return
         except OSError as exc:
-            self._fail(f"cannot read standard input: {exc.strerror}")
+            self._fail(Failure(f"cannot read standard input: {exc.strerror}"))
         await self._ask_batch(greeter, [rest.removesuffix(b"\r")])
+
+    def _checked_start(self, start: bytes) -> bytes:
+        if doubt := doubt_about(start):
+            print_error(f"standard input seems to be {doubt}; its names are sent as they are")
+        return without_mark(start)
 
     async def _ask_batch(self, greeter: Greeter, lines: Sequence[bytes]) -> bool:
         """Ask for the names in these lines, and wait until they are printed.
@@ -163,8 +187,10 @@ class Batch:
                 if line:
                     self._ask_one(greeter, line, number)
         else:
-            now = trio.current_time()
-            self._asked.extend([_Asked(name, now) for name in names])
+            asked = [_Asked(name) for name in names]
+            self._asked.extend(asked)
+            self._unsent.extend(asked)
+            self._note_sent()
         self._lines += len(lines)
         self._count += len(names)
         self._unprinted += len(names)
@@ -175,15 +201,23 @@ class Batch:
         return more
 
     def _ask_one(self, greeter: Greeter, line: bytes, number: int) -> None:
-        asked = _Asked(line, trio.current_time())
-        problem = problem_with(line)
-        if problem:
-            asked.error = f"line {number} is left out: {problem}"
-            self._fail(asked.error)
-        else:
-            with suppress(LocalProtocolError):  # the conversation is over, which is reported then
-                greeter.ask([line])
+        asked = _Asked(line)
         self._asked.append(asked)
+        if problem := problem_with(line):
+            asked.error = Failure(f"line {number} is left out: {problem}")
+            self._fail(asked.error)
+            return
+        with suppress(LocalProtocolError):  # the conversation is over, which is reported then
+            greeter.ask([line])
+            self._unsent.append(asked)
+            self._note_sent()
+
+    def _note_sent(self) -> None:
+        """Take the time for the names that have been sent by now."""
+        if self._unsent and self._greeter:
+            now, unsent = trio.current_time(), self._greeter.unsent
+            while len(self._unsent) > unsent:
+                self._unsent.popleft().sent_at = now
 
     # Printing
 
@@ -204,7 +238,7 @@ class Batch:
                 if not self._unprinted:
                     self._all_printed.set()
         except OSError as exc:
-            self._fail(_cannot_write(exc))
+            self._output_failure = exc
             everything.cancel()
 
     def _line(self, asked: _Asked) -> str:
@@ -212,10 +246,9 @@ class Batch:
             return _object(asked, self._measurements)
         return "" if asked.error else f"Hello {asked.shown}!\n"
 
-    def _fail(self, message: str, status: ExitStatus = ExitStatus.FAILED) -> None:
-        print_error(message)
-        self._failure = message
-        self._status = status
+    def _fail(self, failure: Failure) -> None:
+        print_error(failure.message)
+        self._failure = self._failure or failure
 
 
 def _object(asked: _Asked, measurements: Measurements) -> str:
@@ -227,18 +260,13 @@ def _object(asked: _Asked, measurements: Measurements) -> str:
         "greeting_ms": asked.greeting_ms,
     }
     if asked.error:
-        fields["error"] = asked.error
+        fields["error"] = asked.error.as_json()
     return json.dumps(fields) + "\n"
 
 
 async def _print_lines(lines: Iterable[str]) -> None:
     text = "".join(lines).encode(sys.stdout.encoding, "backslashreplace")
-    await trio.to_thread.run_sync(_write, text, abandon_on_cancel=True)
-
-
-def _write(text: bytes) -> None:
-    while text:
-        text = text[stdio.write(text) :]
+    await stdio.in_thread(stdio.write_all, text)
 
 
 def _cannot_write(exc: OSError) -> str:

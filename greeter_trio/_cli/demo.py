@@ -16,9 +16,9 @@ from greeter_trio._show.page import render_page
 from greeter_trio._show.pcap import pcap
 from greeter_trio._show.segments import Capture
 
-from .options import DemoOptions
-from .output import end_without_reader, print_error
+from .output import end_without_reader, print_error, reader_has_gone
 from .recording import STDOUT, open_outputs, open_trace
+from .show_options import DemoOptions
 from .signals import available, until_signal
 from .status import ExitStatus
 
@@ -27,9 +27,8 @@ _HOLD = 0.1  # seconds before something is drawn, so that segments find their pl
 
 def run_demo(options: DemoOptions) -> int:
     """Show the demonstration, and return the exit status."""
-    end_without_reader()
     try:
-        trace = open_trace(STDOUT, print_error)
+        trace = open_trace(STDOUT, _end)
         with (
             contextlib.closing(trace),
             open_outputs(options.record, None, print_error) as files,
@@ -39,6 +38,13 @@ def run_demo(options: DemoOptions) -> int:
     except (ListenError, OutputError) as exc:
         print_error(str(exc))
     return ExitStatus.FAILED
+
+
+def _end(message: str) -> None:
+    """Take the message that says why nothing can be drawn any more."""
+    if reader_has_gone(STDOUT):
+        end_without_reader()
+    print_error(message)
 
 
 @contextlib.contextmanager

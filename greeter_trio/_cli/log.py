@@ -3,22 +3,26 @@
 import datetime as dt
 import json
 import logging
-import select
 import sys
-from typing import TextIO
 
 from greeter_trio._net.text import pluralized
 
+from .line_writer import LineWriter
+
 logger = logging.getLogger("greeter_trio")
 
+_PATIENCE = 1.0  # seconds, at the end, for the reader of the log
 
-def make_handler(log_format: str) -> logging.Handler:
+
+def make_handler(log_format: str, *, has_time: bool) -> logging.Handler:
     """Return a handler that writes to standard error, or nowhere if that is closed."""
-    if sys.stderr is None:
+    try:
+        handler = LogHandler(sys.stderr.fileno())
+    except (AttributeError, OSError):  # it is None, or a descriptor that is not there
         return logging.NullHandler()
-    handler = PatientHandler(sys.stderr)
-    if log_format == "json":
-        handler.setFormatter(JsonFormatter())
+    handler.setFormatter(
+        JsonFormatter() if log_format == "json" else TextFormatter(has_time=has_time)
+    )
     return handler
 
 
@@ -27,9 +31,8 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the object for one line."""
-        time = dt.datetime.fromtimestamp(record.created, dt.UTC)
         line = {
-            "time": time.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "time": _time(record),
             "level": record.levelname.lower(),
             "message": record.getMessage(),
             **getattr(record, "facts", {}),
@@ -39,33 +42,49 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(line)
 
 
-class PatientHandler(logging.StreamHandler[TextIO]):
-    """Writes a line at once, or not at all: a log that is not read must not stop the server.
+class TextFormatter(logging.Formatter):
+    """Each line is the message, perhaps with the time before it (UTC, RFC 3339)."""
 
-    A pipe or a terminal is asked first whether it takes a line (POLLOUT in poll(2): 4096 bytes at
-    least, for a pipe). Lines that could not be written are counted, and their number is logged as
-    soon as it can be. Where there is no poll (Windows) each line is written, however long that
-    takes.
-    """
+    def __init__(self, *, has_time: bool) -> None:
+        super().__init__("%(time)s %(message)s" if has_time else "%(message)s")
 
-    def __init__(self, stream: TextIO) -> None:
-        super().__init__(stream)
-        self._dropped = 0
-        self._poll = None
-        if sys.platform != "win32" and hasattr(select, "poll"):
-            self._poll = select.poll()
-            self._poll.register(stream, select.POLLOUT)
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line, and below it the traceback of a bug."""
+        record.time = _time(record)
+        return super().format(record)
+
+
+class LogHandler(logging.Handler):
+    """Writes each line soon, and never keeps the server waiting."""
+
+    def __init__(self, descriptor: int) -> None:
+        super().__init__()
+        self._writer = LineWriter(descriptor, self._note)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write a line if that does not block."""
-        if self._poll and not self._poll.poll(0):
-            self._dropped += 1
-            return
-        if self._dropped:
-            lines, self._dropped = pluralized(self._dropped, "line"), 0
-            level = logging.WARNING
-            facts = {"name": record.name, "levelno": level, "levelname": "WARNING"}
-            lost = logging.makeLogRecord(facts)
-            lost.msg = f"The log was not read: {lines} dropped"
-            super().emit(lost)
-        super().emit(record)
+        """Take a line."""
+        self._writer.put(self._line(record))
+
+    def close(self) -> None:
+        """Wait until all is written, but not for a reader that does not read."""
+        self._writer.close(_PATIENCE)
+        super().close()
+
+    def _note(self, lost: int) -> bytes:
+        level = logging.WARNING
+        facts = {"name": logger.name, "levelno": level, "levelname": "WARNING"}
+        note = logging.makeLogRecord(facts)
+        note.msg = f"The log could not be written: {pluralized(lost, 'line')} dropped"
+        return self._line(note)
+
+    def _line(self, record: logging.LogRecord) -> bytes:
+        return f"{self.format(record)}\n".encode(_encoding(), "backslashreplace")
+
+
+def _encoding() -> str:
+    return (sys.stderr and sys.stderr.encoding) or "utf-8"
+
+
+def _time(record: logging.LogRecord) -> str:
+    time = dt.datetime.fromtimestamp(record.created, dt.UTC)
+    return time.isoformat(timespec="milliseconds").replace("+00:00", "Z")

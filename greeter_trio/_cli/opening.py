@@ -7,39 +7,37 @@ tried again without harm.
 
 import contextlib
 import errno
+import math
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
+from typing import TYPE_CHECKING
 
 import attrs
 import trio
 
-from greeter_core import (
-    ClientConfig,
-    ClientConnection,
-    ClientEvent,
-    EndReason,
-    Recording,
-)
+from greeter_core import ClientConfig, ClientConnection, ClientEvent, EndReason
 from greeter_trio import ConversationFailed, Greeter
 from greeter_trio._net import advice
-from greeter_trio._net.connecting import Connected, ConnectError, connect
-from greeter_trio._net.observed_transport import ObservedTransport
-from greeter_trio._net.stream_transport import socket_under, transport_over
+from greeter_trio._net.connecting import Connected, ConnectError, Progress, connect
 from greeter_trio._net.tls_contexts import TLSError, client_context
 from greeter_trio._net.tls_stream import HandshakeFailed
-from greeter_trio._net.tls_words import Remedy, remedy
 
-from .options import ClientOptions
-from .status import ExitStatus, status_of
+from .client_options import ClientOptions
+from .course import Course, remedy_for, tls_error
+from .status import ExitStatus, Failure, Stage
+
+if TYPE_CHECKING:
+    from greeter_core import Recording
+    from greeter_trio._net.proxy import HeaderEncoder
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 1.0  # seconds between attempts
+_SHORTEST = 0.1  # seconds that the last attempt has
 
 _ADVICE = dict.fromkeys(
     (advice.UNKNOWN_HOST, errno.EADDRNOTAVAIL, errno.EHOSTUNREACH, errno.ENETUNREACH),
     "check --host or GREETER_HOST",
 )
-_REMEDIES = {Remedy.TRUST_CA: " (--ca)", Remedy.SHOW_CERTIFICATE: " (--cert, --key)", None: ""}
 
 
 @attrs.define
@@ -51,9 +49,22 @@ class Measurements:
     tls: str | None = None
     """The version of TLS that it speaks."""
     connect_ms: float | None = None
-    """How long connecting took: resolving its name, TCP, PROXY header, TLS."""
+    """How long connecting took: resolving its name, TCP, PROXY header, TLS as far as it came."""
     first_byte_ms: float | None = None
     """How long it then took to say anything."""
+
+
+@attrs.frozen
+class Conversation:
+    """A conversation in which the server has said its welcome."""
+
+    greeter: Greeter
+    measurements: Measurements
+    _course: Course
+
+    def failure(self, exc: ConversationFailed, *, has_asked_exit: bool) -> Failure:
+        """Return what to tell of this failure."""
+        return self._course.failure(exc, has_heard=True, has_asked_exit=has_asked_exit)
 
 
 class NoConversation(Exception):
@@ -61,73 +72,129 @@ class NoConversation(Exception):
 
     def __init__(
         self,
-        message: str,
-        status: ExitStatus,
+        failure: Failure,
         measurements: Measurements | None = None,
         *,
         final: bool = False,
+        attempts: int = 1,
     ) -> None:
-        super().__init__(message)
-        self.status = status
-        """The exit status of a client that gives up now."""
+        after = f" (after {attempts} attempts)" if attempts > 1 else ""
+        self.failure = attrs.evolve(failure, message=f"{failure.message}{after}")
+        super().__init__(self.failure.message)
         self.measurements = measurements or Measurements()
         self.final = final
         """Whether another attempt could only fail again."""
-        self.attempts = 1
 
-    def __str__(self) -> str:
-        attempts = f" (after {self.attempts} attempts)" if self.attempts > 1 else ""
-        return f"{self.args[0]}{attempts}"
+
+OnFailure = Callable[[int, Failure], object]
+"""Called with the number of an attempt that has failed and will be made again."""
 
 
 @contextlib.asynccontextmanager
 async def open_conversation(
     options: ClientOptions,
     handle_event: Callable[[ClientEvent], object],
-    recording: Recording | None = None,
-) -> AsyncIterator[tuple[Greeter, Measurements]]:
+    recording: "Recording | None" = None,
+    on_failure: OnFailure = lambda *_: None,
+) -> AsyncIterator[Conversation]:
     """Connect until the server says its welcome; at the end of the block, close the connection.
 
-    The last attempt begins when `options.retry_for` seconds are over, if none is going on then.
-    A `recording` gets the conversation of each attempt. Raises `NoConversation`, that of the last
-    attempt.
+    With `options.retry_for` that is all over when so many seconds are, to within a tenth. A
+    `recording` gets the conversation of each attempt. Raises `NoConversation`: the last failure
+    that was not only cut short by that time.
     """
-    context = _tls_context(options)
-    give_up_at = trio.current_time() + options.retry_for
-    attempt, pause = 0, _FIRST_PAUSE
+    opener = Opener(options)
+    give_up_at = trio.current_time() + options.retry_for if options.retry_for else math.inf
+    attempt, pause = 1, _FIRST_PAUSE
+    failed: NoConversation | None = None
     while True:
-        attempt += 1
+        limit = max(give_up_at, trio.current_time() + _SHORTEST)
         async with contextlib.AsyncExitStack() as stack:
             try:
                 found = await stack.enter_async_context(
-                    _open_once(options, context, handle_event, recording)
+                    opener.open(handle_event, recording, limit=limit)
                 )
             except NoConversation as exc:
-                exc.attempts = attempt
-                if exc.final or trio.current_time() >= give_up_at:
-                    raise
+                is_cut = failed is not None and trio.current_time() >= limit
+                failed = failed if failed and is_cut else exc
+                is_over = not options.retry_for or trio.current_time() >= give_up_at
+                if exc.final or is_over:
+                    raise NoConversation(
+                        failed.failure, failed.measurements, attempts=attempt
+                    ) from exc
             else:
                 yield found
                 return
+        on_failure(attempt, failed.failure)
+        attempt += 1
         await trio.sleep_until(min(trio.current_time() + pause, give_up_at))
         pause = min(2 * pause, _LONGEST_PAUSE)
 
 
-@contextlib.asynccontextmanager
-async def _open_once(
-    options: ClientOptions,
-    context: ssl.SSLContext | None,
-    handle_event: Callable[[ClientEvent], object],
-    recording: Recording | None,
-) -> AsyncIterator[tuple[Greeter, Measurements]]:
-    start = trio.current_time()
-    connected = await _connect(options, context)
-    connect_ms = milliseconds_since(start)
-    measurements = Measurements(connected.peer, connected.tls, connect_ms)
-    async with connected.stream:
-        with _greeter(connected, start, options.config, handle_event, recording) as greeter:
-            await _wait_welcomed(greeter, measurements)
-            yield greeter, measurements
+class Opener:
+    """Opens conversations with one server, again and again; its host is resolved each time."""
+
+    def __init__(self, options: ClientOptions) -> None:
+        """Read the files of TLS. Raises `NoConversation`."""
+        self._options = options
+        self._context = _tls_context(options)
+        self._encode_header = _header_encoder(options.send_proxy)
+
+    @contextlib.asynccontextmanager
+    async def open(
+        self,
+        handle_event: Callable[[ClientEvent], object],
+        recording: "Recording | None" = None,
+        *,
+        limit: float = math.inf,
+    ) -> AsyncIterator[Conversation]:
+        """Connect, and wait for the welcome, until the time `limit` at most."""
+        options, start = self._options, trio.current_time()
+        connected, measurements = await self._connect(start, limit)
+        course = Course(options)
+
+        def note(event: ClientEvent) -> None:
+            course.note(event)
+            handle_event(event)
+
+        async with connected.stream:
+            with _greeter(connected, start, options.config, note, recording) as greeter:
+                await _wait_welcomed(greeter, course, measurements, limit)
+                yield Conversation(greeter, measurements, course)
+
+    async def _connect(self, start: float, limit: float) -> tuple[Connected, Measurements]:
+        options, progress = self._options, Progress()
+        timeout = min(options.config.reply_timeout, limit - start)
+        try:
+            connected = await connect(
+                options.endpoint,
+                ssl_context=self._context,
+                encode_header=self._encode_header,
+                timeout=timeout,
+                family=options.family,
+                progress=progress,
+            )
+        except (HandshakeFailed, ConnectError, TimeoutError) as exc:
+            measurements = Measurements(progress.peer)
+            if progress.connected_at is not None:
+                measurements.connect_ms = milliseconds(progress.connected_at - start)
+            failure, final = self._failure(exc, Stage(progress.stage.value))
+            raise NoConversation(failure, measurements, final=final) from exc
+        measurements = Measurements(connected.peer, connected.tls, milliseconds_since(start))
+        return connected, measurements
+
+    def _failure(self, exc: Exception, stage: Stage) -> tuple[Failure, bool]:
+        """Return what to tell of a failure to connect, and whether it is final."""
+        match exc:
+            case HandshakeFailed():
+                where = f"cannot connect to {self._options.endpoint} with TLS"
+                failure = Failure(f"{where}: {exc}{remedy_for(exc)}", ExitStatus.TLS, stage)
+                return failure, not isinstance(exc.__cause__, trio.BrokenResourceError)
+            case ConnectError():
+                message = exc.with_advice(_ADVICE)
+                return Failure(message, ExitStatus.CANNOT_CONNECT, stage), exc.no_such_name
+            case _:
+                return Failure(str(exc), ExitStatus.TIMED_OUT, stage), False
 
 
 @contextlib.contextmanager
@@ -136,13 +203,16 @@ def _greeter(
     since: float,
     config: ClientConfig,
     handle_event: Callable[[ClientEvent], object],
-    recording: Recording | None,
+    recording: "Recording | None",
 ) -> Iterator[Greeter]:
     """Yield the client's side of a conversation, which is recorded if that is wanted."""
     stream, now = connected.stream, trio.current_time()
     if recording is None:
         yield Greeter(stream, ClientConnection(config, now=now), handle_event)
         return
+    from greeter_trio._net.observed_transport import ObservedTransport  # noqa: PLC0415 - it is rare
+    from greeter_trio._net.stream_transport import socket_under, transport_over  # noqa: PLC0415
+
     recorder = recording.client(config, now=now, peer=connected.peer)
     observe = partial(recorder.observe, end="client")
     observe("connect", since)
@@ -153,40 +223,25 @@ def _greeter(
         yield greeter
 
 
-async def _wait_welcomed(greeter: Greeter, measurements: Measurements) -> None:
+async def _wait_welcomed(
+    greeter: Greeter, course: Course, measurements: Measurements, limit: float
+) -> None:
     start = trio.current_time()
     try:
-        await greeter.wait_welcomed()
+        with trio.move_on_at(limit) as scope:
+            await greeter.wait_welcomed()
     except ConversationFailed as exc:
-        message = f"{exc}{_remedy_for(exc)}"
-        if greeter.first_byte_at is None and not measurements.tls:
-            # A server that waits for either says nothing.
-            message += " (does it want TLS or a PROXY header? try --tls or --send-proxy)"
-        final = exc.reason is EndReason.VIOLATION or _tls_error(exc) is not None
-        raise NoConversation(message, status_of(exc.reason), measurements, final=final) from exc
+        has_heard = greeter.first_byte_at is not None
+        failure = course.failure(exc, has_heard=has_heard)
+        final = exc.reason is EndReason.VIOLATION or tls_error(exc) is not None
+        raise NoConversation(failure, measurements, final=final) from exc
     finally:
         if greeter.first_byte_at is not None:
-            measurements.first_byte_ms = round((greeter.first_byte_at - start) * 1000, 3)
-
-
-async def _connect(options: ClientOptions, context: ssl.SSLContext | None) -> Connected:
-    endpoint = options.endpoint
-    try:
-        return await connect(
-            endpoint,
-            ssl_context=context,
-            encode_header=options.encode_header,
-            timeout=options.config.reply_timeout,
-        )
-    except HandshakeFailed as exc:
-        final = not isinstance(exc.__cause__, trio.BrokenResourceError)
-        message = f"cannot connect to {endpoint} with TLS: {exc}{_remedy_for(exc)}"
-        raise NoConversation(message, ExitStatus.FAILED, final=final) from exc
-    except ConnectError as exc:
-        message = exc.with_advice(_ADVICE)
-        raise NoConversation(message, ExitStatus.FAILED, final=exc.no_such_name) from exc
-    except TimeoutError as exc:
-        raise NoConversation(str(exc), ExitStatus.TIMED_OUT) from exc
+            measurements.first_byte_ms = milliseconds(greeter.first_byte_at - start)
+    if scope.cancelled_caught:
+        silent = ConversationFailed("the server did not answer in time", EndReason.TIMED_OUT)
+        failure = course.failure(silent, has_heard=greeter.first_byte_at is not None)
+        raise NoConversation(failure, measurements)
 
 
 def _tls_context(options: ClientOptions) -> ssl.SSLContext | None:
@@ -195,22 +250,22 @@ def _tls_context(options: ClientOptions) -> ssl.SSLContext | None:
     try:
         return client_context(options.tls.ca, options.tls.cert, options.tls.key)
     except TLSError as exc:
-        raise NoConversation(str(exc), ExitStatus.FAILED) from exc
+        raise NoConversation(Failure(str(exc)), final=True) from exc
 
 
-def _remedy_for(exc: BaseException) -> str:
-    """Return the options that would help, if an error of TLS is known to be mended by them."""
-    error = _tls_error(exc)
-    return _REMEDIES[remedy(error)] if error else ""
+def _header_encoder(version: str | None) -> "HeaderEncoder | None":
+    if version is None:
+        return None
+    from greeter_trio._net import proxy  # noqa: PLC0415 - most clients send none
+
+    return {"v1": proxy.encode_v1, "v2": proxy.encode_v2}[version]
 
 
-def _tls_error(exc: BaseException | None) -> ssl.SSLError | None:
-    """Return the error of TLS from which the exception comes, if it does."""
-    while exc is not None and not isinstance(exc, ssl.SSLError):
-        exc = exc.__cause__
-    return exc
+def milliseconds(seconds: float) -> float:
+    """Return this duration as it is shown."""
+    return round(seconds * 1000, 3)
 
 
 def milliseconds_since(start: float) -> float:
     """Return how long ago that was, on Trio's clock."""
-    return round((trio.current_time() - start) * 1000, 3)
+    return milliseconds(trio.current_time() - start)

@@ -1,10 +1,14 @@
 """What --record and --trace write to."""
 
 import contextlib
-import os
+import errno
+import sys
 from collections.abc import Callable, Iterator
 
+from greeter_trio._show.files import OutputError
 from greeter_trio._show.live import LiveTrace, Output, RecordFile
+
+from .output import wants_colour
 
 STDOUT, STDERR = 1, 2
 _NAMES = {STDOUT: "standard output", STDERR: "standard error"}
@@ -33,12 +37,6 @@ def open_outputs(
 def open_trace(descriptor: int, on_failure: Callable[[str], object]) -> LiveTrace:
     """Return a trace on standard output or standard error. Raises `OutputError`."""
     name = _NAMES[descriptor]
+    if (sys.stdout if descriptor == STDOUT else sys.stderr) is None:
+        raise OutputError(name, OSError(errno.EBADF, "it is closed"))
     return LiveTrace(descriptor, name, on_failure, colour=wants_colour(descriptor))
-
-
-def wants_colour(descriptor: int) -> bool:
-    """Return whether text there may be coloured: a terminal, and `NO_COLOR` is not set."""
-    with contextlib.suppress(OSError):
-        if os.isatty(descriptor):
-            return not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-    return False

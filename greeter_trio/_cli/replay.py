@@ -20,9 +20,10 @@ from greeter_trio._show.files import OutputError, write_file
 from greeter_trio._show.page import render_page
 from greeter_trio._show.trace import Trace
 
-from .options import ReplayOptions
-from .output import end_without_reader, print_error
-from .recording import STDOUT, wants_colour
+from .output import end_without_reader, print_error, wants_colour
+from .progress import Progress
+from .recording import STDOUT
+from .show_options import ReplayOptions
 from .status import ExitStatus
 
 _LONGEST = 64 * 2**20  # bytes of a line; a step of `serve` has some 400 KB at most
@@ -35,7 +36,6 @@ def run_replay(options: ReplayOptions) -> int:
     if sys.stdout is None:
         print_error("standard output is closed: there is nowhere to print to")
         return ExitStatus.FAILED
-    end_without_reader()
     try:
         difference = _replay(_lines(options.file), options)
         if difference:
@@ -47,6 +47,8 @@ def run_replay(options: ReplayOptions) -> int:
     except (_InputError, OutputError) as exc:
         print_error(str(exc))
         return ExitStatus.FAILED
+    except BrokenPipeError:
+        end_without_reader()
     except OSError as exc:
         print_error(f"cannot write to standard output: {exc.strerror}")
         return ExitStatus.FAILED
@@ -73,9 +75,7 @@ def _lines(path: str) -> Iterator[bytes]:
 
 def _replay(lines: Iterable[bytes], options: ReplayOptions) -> Difference | None:
     """Replay, and draw what is to be drawn."""
-    tally = _Tally(
-        shows_progress=not options.trace and sys.stderr is not None and sys.stderr.isatty()
-    )
+    tally = _Tally(None if options.trace else Progress())
     items: Iterable[tuple[int, TranscriptItem]] = read_transcript(
         lines, on_cut_short=lambda line: print_error(f"line {line} is cut short, and left out")
     )
@@ -98,7 +98,7 @@ def _replay(lines: Iterable[bytes], options: ReplayOptions) -> Difference | None
 class _Tally:
     """What was read so far."""
 
-    shows_progress: bool
+    _progress: Progress | None
     _conversations: int = 0
     _steps: int = 0
 
@@ -110,14 +110,14 @@ class _Tally:
             if isinstance(item, Step):
                 self._steps += 1
                 self._conversations += item.opening is not None
-            if self.shows_progress and number % _OFTEN == 0:
-                print(f"\r{self}", end="", file=sys.stderr, flush=True)
+            if self._progress and number % _OFTEN == 0:
+                self._progress.show(str(self))
             yield number, item
 
     def finish(self) -> None:
         """Take the progress from the terminal."""
-        if self.shows_progress:
-            print(f"\r{' ' * len(str(self))}\r", end="", file=sys.stderr, flush=True)
+        if self._progress:
+            self._progress.clear()
 
     def __str__(self) -> str:
         return (

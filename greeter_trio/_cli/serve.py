@@ -8,6 +8,7 @@ import socket
 import ssl
 import time
 from collections.abc import Sequence
+from functools import partial
 
 import attrs
 import trio
@@ -23,12 +24,13 @@ from greeter_trio._show.files import OutputError
 from greeter_trio._show.live import Output, recorded
 
 from . import systemd
+from .early import end_by_signal
 from .log import logger, make_handler
-from .options import ServeOptions
 from .output import print_error
 from .port_file import write_port_file
 from .recording import STDOUT, open_outputs
-from .signals import at_first_signal, available
+from .serve_options import ServeOptions
+from .signals import available, handled
 from .status import ExitStatus
 
 _resource = optional("resource")
@@ -42,7 +44,7 @@ if hasattr(socket, "SO_REUSEPORT"):
 
 def run_server(options: ServeOptions) -> int:
     """Run the server until a signal ends it, and return the exit status."""
-    handler = make_handler(options.log_format)
+    handler = make_handler(options.log_format, has_time=options.log_time)
     logger.addHandler(handler)
     logger.setLevel(options.log_level.upper())
     _raise_descriptor_limit()
@@ -57,6 +59,7 @@ def run_server(options: ServeOptions) -> int:
         print_error(str(exc))
     finally:
         logger.removeHandler(handler)
+        handler.close()
     return ExitStatus.FAILED
 
 
@@ -77,6 +80,7 @@ async def _serve(options: ServeOptions, outputs: Sequence[Output]) -> ExitStatus
         proxy_protocol=options.proxy_protocol,
     )
     shutdown = trio.Event()
+    opening = trio.CancelScope()  # while names are resolved
     endings = available("SIGINT", "SIGTERM", "SIGBREAK")
     others = available("SIGUSR1")
     # Without TLS there is nothing to load again, and the terminal may have gone.
@@ -85,19 +89,23 @@ async def _serve(options: ServeOptions, outputs: Sequence[Output]) -> ExitStatus
     def shut_down(_: int) -> None:
         systemd.notify("STOPPING=1")
         shutdown.set()
+        opening.cancel()
 
     with contextlib.ExitStack() as closing:
-        listeners = await _listen(options)
+        closing.enter_context(handled(endings, shut_down, second=end_by_signal))
+        with opening:
+            listeners = await _listen(options)
+        if shutdown.is_set():
+            return ExitStatus.DONE
         for listener in listeners:
             closing.callback(listener.close)  # `serve` may not get to run
-        if options.port_file:
-            write_port_file(options.port_file, listeners)
+        write_later = write_port_file(options.port_file, listeners) if options.port_file else None
         recording = closing.enter_context(recorded(outputs))
         sessions = Sessions(attrs.evolve(settings, recording=recording))
+        closing.enter_context(handled(others, partial(_handle_signal, sessions, options)))
         async with trio.open_nursery() as nursery:
-            await nursery.start(at_first_signal, endings, shut_down, signal.SIG_DFL)
-            if others:
-                await nursery.start(_handle_signals, others, sessions, options)
+            if write_later:
+                nursery.start_soon(write_later)
             systemd.notify("READY=1")
             cut = await serve(listeners, sessions, shutdown)
             nursery.cancel_scope.cancel()
@@ -117,25 +125,19 @@ async def _listen(options: ServeOptions) -> list[Listener]:
                 f"systemd has passed descriptor {number}, so the server listens on it: "
                 f"leave out --listen fd:{number}"
             )
-    return listeners + await open_listeners(options.endpoints, reuse_port=options.reuse_port)
+    return listeners + await open_listeners(
+        options.endpoints, reuse_port=options.reuse_port, unix_mode=options.unix_mode
+    )
 
 
-async def _handle_signals(
-    numbers: Sequence[signal.Signals],
-    sessions: Sessions,
-    options: ServeOptions,
-    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
-) -> None:
+def _handle_signal(sessions: Sessions, options: ServeOptions, number: int) -> None:
     """Log counters at SIGUSR1, load the certificate again at SIGHUP."""
-    with trio.open_signal_receiver(*numbers) as signals:
-        task_status.started()
-        async for number in signals:
-            if signal.Signals(number).name == "SIGUSR1":
-                sessions.counters.log()
-            else:
-                systemd.notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
-                _load_certificate_again(sessions, options)
-                systemd.notify("READY=1")
+    if signal.Signals(number).name == "SIGUSR1":
+        sessions.counters.log()
+    else:
+        systemd.notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        _load_certificate_again(sessions, options)
+        systemd.notify("READY=1")
 
 
 def _load_certificate_again(sessions: Sessions, options: ServeOptions) -> None:

@@ -1,9 +1,16 @@
 """Signals, in a Trio program."""
 
+import contextlib
 import signal
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from types import FrameType
 
 import trio
+
+from . import output
+
+Act = Callable[[int], object]
+"""What is done with a signal that has this number."""
 
 
 def available(*names: str) -> list[signal.Signals]:
@@ -11,24 +18,41 @@ def available(*names: str) -> list[signal.Signals]:
     return [signal.Signals[name] for name in names if hasattr(signal, name)]
 
 
-async def at_first_signal(
-    numbers: Sequence[signal.Signals],
-    act: Callable[[int], None],
-    afterwards: signal.Handlers,
-    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
-) -> None:
-    """Call `act` with the first of these signals that comes.
+@contextlib.contextmanager
+def handled(
+    numbers: Sequence[signal.Signals], act: Act, second: Act | None = None
+) -> Iterator[None]:
+    """Within the block, have `act` called in the event loop with each of these signals that comes.
 
-    `afterwards` is what a second one does: end the process (`SIG_DFL`) or nothing (`SIG_IGN`).
+    With `second`, it is called with the first one only; from then on `second` is called, at once,
+    even where the event loop hangs. SIGHUP is left alone if the parent has had it ignored, as
+    `nohup` does. A blocked write to standard output or error is given up, because the event loop
+    waits for it.
     """
-    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
-        numbers = [number for number in numbers if number != signal.SIGHUP]  # as nohup wants it
-    for each in numbers:
-        signal.signal(each, afterwards)  # the receiver puts this back
-    with trio.open_signal_receiver(*numbers) as signals:
-        task_status.started()
-        number = await anext(signals)
-    act(number)
+    token = trio.lowlevel.current_trio_token()
+    has_come = False
+
+    def take(number: int, _: FrameType | None) -> None:
+        nonlocal has_come
+        if second and has_come:
+            second(number)
+        has_come = True
+        with contextlib.suppress(trio.RunFinishedError):
+            token.run_sync_soon(act, number)
+        output.give_up_writing()
+
+    before = {
+        number: handler
+        for number in numbers
+        if (handler := signal.getsignal(number)) is not signal.SIG_IGN or number.name != "SIGHUP"
+    }
+    for number in before:
+        signal.signal(number, take)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 async def until_signal(
@@ -36,20 +60,12 @@ async def until_signal(
 ) -> int:
     """Do this work, and return its status; at a signal N, cancel it and return 128 + N."""
     status = 0
-    failure: Exception | None = None  # to be raised without a group
 
     def interrupt(number: int) -> None:
         nonlocal status
-        status = 128 + number
-        nursery.cancel_scope.cancel()
+        status = status or 128 + number
+        scope.cancel()
 
-    async with trio.open_nursery() as nursery:
-        await nursery.start(at_first_signal, numbers, interrupt, signal.SIG_IGN)
-        try:
-            status = await work()
-        except Exception as exc:  # noqa: BLE001 - it is raised below
-            failure = exc
-        nursery.cancel_scope.cancel()
-    if failure:
-        raise failure
+    with trio.CancelScope() as scope, handled(numbers, interrupt):
+        return await work()
     return status

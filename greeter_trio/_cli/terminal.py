@@ -30,12 +30,17 @@ from greeter_trio._net.optional import optional
 from greeter_trio._net.text import printable
 
 from . import stdio
-from .opening import Measurements
-from .output import flush_output, print_error
-from .status import ExitStatus, status_of
+from .client_options import ClientOptions
+from .opening import Conversation, NoConversation
+from .output import print_error
+from .status import ExitStatus
 
 _termios = optional("termios")
-optional("readline")  # gives line editing to input(); without it the terminal alone edits lines
+_readline = optional("readline")  # edits lines for input(); without it the terminal alone does
+if _readline:
+    # By default these follow the locale, and where that is C or not installed, bytes are lost.
+    for _setting in ("input-meta on", "output-meta on", "convert-meta off"):
+        _readline.parse_and_bind(f"set {_setting}")
 
 ASK = "Please input your name: "
 _CTRL_C_DELAY = 0.1  # seconds, at most, from the end of input to the signal
@@ -44,16 +49,18 @@ _CTRL_C_DELAY = 0.1  # seconds, at most, from the end of input to the signal
 class Terminal:
     """The person at standard input and output."""
 
-    def __init__(self) -> None:
+    def __init__(self, options: ClientOptions) -> None:
+        self._endpoint = options.endpoint
         self._prompted, self._prompts = trio.open_memory_channel[None](math.inf)
         self._asking: trio.CancelScope | None = None  # while the person is asked
         self._leaving = False
-        self._status = ExitStatus.DONE  # as far as the terminal is concerned
+        self._output_failure: OSError | None = None
 
     def handle_event(self, event: ClientEvent) -> None:
         """Show what the server says."""
         match event:
             case Welcomed():
+                self._tell_how_to_leave()
                 self._show("Welcome!")
             case NameRequested() if not self._leaving:
                 self._show("What's your name?")
@@ -66,26 +73,38 @@ class Terminal:
             case SorryReceived() | ConversationEnded():
                 self._leave_prompt()
 
-    async def run(self, greeter: Greeter, _: Measurements) -> ExitStatus:
+    def progress(self) -> str:
+        """Return nothing: the conversation shows it."""
+        return ""
+
+    async def report(self, failed: NoConversation) -> None:
+        """Do nothing: no name was asked."""
+
+    async def run(self, conversation: Conversation) -> ExitStatus:
         """Have the person converse with the server, until one side ends it."""
-        sys.stdin.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]  # names are bytes
+        greeter = conversation.greeter
+        # Names are bytes, and are sent as they are typed, in whatever encoding that is.
+        sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")  # type: ignore[union-attr]
         with _terminal_kept():
             try:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._ask_when_prompted, greeter)
-                    status = await self._wait_ended(greeter)
+                    status = await self._wait_ended(conversation)
                     nursery.cancel_scope.cancel()
             finally:
                 self._leave_prompt()  # at Ctrl-C the cursor is still there
+        if isinstance(self._output_failure, BrokenPipeError):
+            raise self._output_failure
         return status
 
-    async def _wait_ended(self, greeter: Greeter) -> ExitStatus:
+    async def _wait_ended(self, conversation: Conversation) -> ExitStatus:
         try:
-            await greeter.wait_ended(EndReason.EXIT, EndReason.SHUTDOWN)
+            await conversation.greeter.wait_ended(EndReason.EXIT, EndReason.SHUTDOWN)
         except ConversationFailed as exc:
-            print_error(str(exc))
-            return status_of(exc.reason)
-        return self._status
+            failure = conversation.failure(exc, has_asked_exit=self._leaving)
+            print_error(failure.message)
+            return failure.status
+        return ExitStatus.FAILED if self._output_failure else ExitStatus.DONE
 
     async def _ask_when_prompted(self, greeter: Greeter) -> None:
         async for _ in self._prompts:
@@ -105,7 +124,7 @@ class Terminal:
         self._asking = None
 
     def _say(self, greeter: Greeter, line: str | None) -> bool:
-        if line is None or line == "exit" or self._status is ExitStatus.FAILED:
+        if line is None or line == "exit" or self._output_failure:
             # The original server takes the first `exit` for a name, and asks for another.
             self._leaving = True
             greeter.ask_exit()
@@ -140,13 +159,20 @@ class Terminal:
         line = await _read_terminal()
         return line.decode("utf-8", "surrogateescape").rstrip("\r\n") if line else None
 
+    def _tell_how_to_leave(self) -> None:
+        with contextlib.suppress(OSError):
+            if sys.stderr is not None and sys.stderr.isatty():
+                print(f"Connected to {self._endpoint}: exit or Ctrl-D ends it.", file=sys.stderr)
+
     def _show(self, line: str, end: str = "\n") -> None:
+        if self._output_failure:
+            return
         try:
             print(line, end=end, flush=True)
         except OSError as exc:
-            flush_output()
-            print_error(f"cannot write to standard output: {exc.strerror}")
-            self._status = ExitStatus.FAILED
+            self._output_failure = exc
+            if not isinstance(exc, BrokenPipeError):
+                print_error(f"cannot write to standard output: {exc.strerror}")
 
 
 async def _read_terminal() -> bytes:

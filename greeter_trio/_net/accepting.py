@@ -10,8 +10,6 @@
 """
 
 import errno
-import logging
-import math
 import socket
 from collections.abc import Callable
 from typing import Any, NoReturn, Protocol, TypeAlias
@@ -19,7 +17,7 @@ from typing import Any, NoReturn, Protocol, TypeAlias
 import trio
 
 from .listeners import Listener
-from .text import pluralized
+from .notices import Notice
 
 PAUSE = 0.1  # seconds before the next attempt
 _BURST = 16  # connections to accept before other tasks run
@@ -46,8 +44,6 @@ _BROKEN = {
 } - {None}
 _BUGS = {errno.EBADF, errno.EFAULT, errno.EINVAL, errno.ENOTSOCK}
 
-_logger = logging.getLogger("greeter_trio")
-
 OnAccepted: TypeAlias = Callable[[socket.socket, Any, Listener], None]
 """Called with each connection: its socket, the peer's address, and the listener."""
 
@@ -62,27 +58,6 @@ class Places(Protocol):
         """Wait until that is so."""
 
 
-class AcceptFailures:
-    """How often accepting has failed; each failure is logged, but at most one a second."""
-
-    def __init__(self) -> None:
-        self.count: int = 0
-        self._logged_at = -math.inf
-
-    def note(self, where: str, exc: OSError) -> None:
-        """Count a failure, and log it unless that was done within the last second."""
-        self.count += 1
-        now = trio.current_time()
-        if now >= self._logged_at + 1:
-            self._logged_at = now
-            _logger.warning(
-                "Cannot accept connections on %s: %s; trying again (%s so far)",
-                where,
-                exc.strerror,
-                pluralized(self.count, "failure"),
-            )
-
-
 class Acceptor:
     """Accepts connections from one listener, as there are places for them."""
 
@@ -91,7 +66,7 @@ class Acceptor:
         listener: Listener,
         on_accepted: OnAccepted,
         places: Places,
-        failures: AcceptFailures,
+        failures: Notice,
     ) -> None:
         self._listener = listener
         self._on_accepted = on_accepted
@@ -129,7 +104,8 @@ class Acceptor:
         except OSError as exc:
             if exc.errno in _BUGS:
                 raise
-            self._failures.note(self._listener.name, exc)
+            where = self._listener.name
+            self._failures.give(f"Cannot accept connections on {where}: {exc.strerror}")
             await trio.sleep(PAUSE)
         return True
 

@@ -25,6 +25,12 @@ if not hasattr(socket, "SO_REUSEPORT"):  # pragma: no cover - Windows
         errno.EADDRINUSE: "choose another port",
     }
 
+LISTENING_UNIX: Mapping[int, str] = {
+    errno.EACCES: "this user must be allowed to make files in the folder",
+    errno.ENOENT: "the folder must exist",
+    errno.EROFS: "choose a folder that can be written to",
+}
+
 CONNECTING: Mapping[int, str] = {
     UNKNOWN_HOST: "check the name of the host",
     errno.EADDRNOTAVAIL: "check the host",
@@ -34,6 +40,7 @@ CONNECTING: Mapping[int, str] = {
 }
 
 CONNECTING_UNIX: Mapping[int, str] = {
+    errno.EACCES: "this user must be allowed to write to the socket",
     errno.ECONNREFUSED: "is the server running?",
     errno.ENOENT: "is the server running, and at this path?",
 }

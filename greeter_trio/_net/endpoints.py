@@ -1,6 +1,5 @@
 """Where a server listens, and where a client finds it: one notion for both."""
 
-import ipaddress
 import os
 import re
 import socket
@@ -10,7 +9,7 @@ from typing import Any, TypeAlias
 import attrs
 
 from .optional import optional
-from .text import format_address
+from .text import format_address, shown
 
 AF_UNIX: Any = getattr(socket, "AF_UNIX", None)
 """None where there are no Unix sockets."""
@@ -49,7 +48,7 @@ class Tcp:
     """0 to 65535; to listen, 0 is any free port, the same one at all addresses."""
 
     def __str__(self) -> str:
-        return format_address(("*" if self.host is None else self.host, self.port))
+        return format_address(("*" if self.host is None else shown(self.host), self.port))
 
 
 @attrs.frozen
@@ -60,9 +59,20 @@ class Unix:
     """
 
     path: str = attrs.field(validator=_check_path)
+    """On Linux `@NAME` is an abstract socket, which has no file (unix(7)); `./@NAME` has one."""
+
+    @property
+    def is_abstract(self) -> bool:
+        """Whether it has a name and no file."""
+        return self.path.startswith("@") and sys.platform == "linux"
+
+    @property
+    def address(self) -> str:
+        """What a socket takes for its address."""
+        return "\0" + self.path[1:] if self.is_abstract else self.path
 
     def __str__(self) -> str:
-        return _UNIX + self.path
+        return _UNIX + shown(self.path)
 
 
 @attrs.frozen
@@ -81,11 +91,11 @@ Endpoint: TypeAlias = Tcp | Unix | Fd
 def server_endpoint(host: str, port: int) -> Tcp | Unix:
     """Return where a client finds a server: `host` may be `unix:PATH`, which has no port.
 
-    Raises `ValueError`.
+    An IPv6 address may stand in brackets. Raises `ValueError`.
     """
     if host.startswith(_UNIX):
         return Unix(host.removeprefix(_UNIX))
-    return Tcp(host, port)
+    return Tcp(host[1:-1] if host.startswith("[") and host.endswith("]") else host, port)
 
 
 def parse_endpoint(text: str) -> Endpoint:
@@ -94,15 +104,22 @@ def parse_endpoint(text: str) -> Endpoint:
     Raises `ValueError`, with a message for the person who wrote it.
     """
     kind, _, rest = text.partition(":")
+    if kind == "unix":
+        return parse_unix(text)
     if kind in UNAVAILABLE:
         raise ValueError(UNAVAILABLE[kind])
-    if kind == "unix":
-        return Unix(rest)
     if kind == "fd":
         if not re.fullmatch("[0-9]{1,9}", rest):
             raise ValueError(f"fd: must be followed by the number of a descriptor, not by {rest!r}")
         return Fd(int(rest))
     return _parse_tcp(text)
+
+
+def parse_unix(text: str) -> Unix:
+    """Return the endpoint that is written as unix:PATH. Raises `ValueError` in the same way."""
+    if "unix" in UNAVAILABLE:
+        raise ValueError(UNAVAILABLE["unix"])
+    return Unix(text.removeprefix(_UNIX))
 
 
 def _parse_tcp(text: str) -> Tcp:
@@ -113,10 +130,7 @@ def _parse_tcp(text: str) -> Tcp:
         )
     ipv6, host, port = parts.groups()
     if ipv6 is not None:
-        try:
-            ipaddress.IPv6Address(ipv6)
-        except ValueError as exc:
-            raise ValueError(f"the text in brackets must be an IPv6 address, not {ipv6!r}") from exc
+        check_ipv6(ipv6)
     elif host in ("", "*"):
         msg = (
             f"the host must not be {host!r}: for all addresses of this machine, "
@@ -124,6 +138,32 @@ def _parse_tcp(text: str) -> Tcp:
         )
         raise ValueError(msg)
     return Tcp(ipv6 or host, parse_port(port, "the port"))
+
+
+def split_host(text: str) -> tuple[str, str | None]:
+    """Return the host and the port, if there is one, of HOST, HOST:PORT, [IPV6] or [IPV6]:PORT.
+
+    An IPv6 address without brackets has no port; `unix:PATH` and `fd:N` remain as they are. Raises
+    `ValueError` for brackets that are none.
+    """
+    if text.startswith((_UNIX, "fd:")):
+        return text, None
+    parts = re.fullmatch(r"\[([^]]*)\](?::([^:]*))?", text)
+    if parts:
+        check_ipv6(parts[1])
+        return parts[1], parts[2]
+    if "[" in text or "]" in text:
+        raise ValueError(f"an IPv6 address with a port must be [IPV6]:PORT, not {text!r}")
+    host, colon, port = text.partition(":")
+    return (host, port) if colon and ":" not in port else (text, None)
+
+
+def check_ipv6(text: str) -> None:
+    """Raise `ValueError` if this is no IPv6 address, perhaps with a zone (RFC 4007, 11)."""
+    try:
+        socket.inet_pton(socket.AF_INET6, text.partition("%")[0])
+    except (OSError, ValueError) as exc:  # the latter: there is a NUL in it
+        raise ValueError(f"the text in brackets must be an IPv6 address, not {text!r}") from exc
 
 
 def parse_port(text: str, name: str, lowest: int = 0) -> int:

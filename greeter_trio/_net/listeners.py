@@ -9,13 +9,14 @@ import errno
 import os
 import socket
 from collections.abc import Iterable, Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
 import attrs
 import trio
 
-from .advice import EndpointError
+from .advice import LISTENING, LISTENING_UNIX, EndpointError
 from .endpoints import UNAVAILABLE, Endpoint, Fd, Tcp, Unix
+from .hosts import Address, resolve
 from .syn_filter import drop_new_connections
 from .text import format_address
 from .unix_sockets import listen_unix
@@ -137,13 +138,14 @@ def _name(sock: socket.socket) -> str:
 
 
 async def open_listeners(
-    endpoints: Sequence[Endpoint], *, reuse_port: bool = False
+    endpoints: Sequence[Endpoint], *, reuse_port: bool = False, unix_mode: int | None = None
 ) -> list[Listener]:
     """Listen on all endpoints; one that is given twice counts once.
 
     A host is listened on at each of its addresses that this machine has. With `reuse_port` other
     servers of the same user may listen on the same TCP ports, if they set it, too (SO_REUSEPORT,
-    socket(7)). A Unix socket that no server listens on any more is replaced.
+    socket(7)). A Unix socket that no server listens on any more is replaced; `unix_mode` is the
+    mode of its file, None for what umask leaves of 0777.
 
     Raises `ListenError` if any of them fails. Then nothing is left open, and no file is left
     behind.
@@ -153,9 +155,10 @@ async def open_listeners(
         for endpoint in dict.fromkeys(endpoints):
             await trio.lowlevel.checkpoint()
             try:
-                found = await _open(endpoint, reuse_port=reuse_port)
+                found = await _open(endpoint, reuse_port=reuse_port, unix_mode=unix_mode)
             except (OSError, UnicodeError) as exc:  # the latter: not written like a host
-                raise ListenError(f"cannot listen on {endpoint}", exc) from exc
+                hints = LISTENING_UNIX if isinstance(endpoint, Unix) else LISTENING
+                raise ListenError(f"cannot listen on {endpoint}", exc, hints) from exc
             for listener in found:
                 undo.callback(listener.close)
             listeners += found
@@ -163,13 +166,13 @@ async def open_listeners(
     return listeners
 
 
-async def _open(endpoint: Endpoint, *, reuse_port: bool) -> list[Listener]:
+async def _open(endpoint: Endpoint, *, reuse_port: bool, unix_mode: int | None) -> list[Listener]:
     if isinstance(endpoint, Tcp):
         return await _open_tcp(endpoint, reuse_port=reuse_port)
     if isinstance(endpoint, Fd):
         return [_open_fd(endpoint.number)]
-    sock, file = await listen_unix(endpoint.path, _BACKLOG)
-    return [adopt(sock, file=(endpoint.path, file))]
+    sock, file = await listen_unix(endpoint, _BACKLOG, unix_mode)
+    return [adopt(sock, file=file and (endpoint.path, file))]
 
 
 def _open_fd(number: int) -> Listener:
@@ -185,14 +188,9 @@ def _open_fd(number: int) -> Listener:
 
 # TCP
 
-_Address: TypeAlias = tuple[socket.AddressFamily, tuple[Any, ...]]
-
 
 async def _open_tcp(endpoint: Tcp, *, reuse_port: bool) -> list[Listener]:
-    found = await trio.socket.getaddrinfo(
-        endpoint.host, endpoint.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-    )
-    addresses = dict.fromkeys((family, sockaddr) for family, _, _, _, sockaddr in found)
+    addresses = await resolve(endpoint.host, endpoint.port, flags=socket.AI_PASSIVE)
     attempts = 1 if endpoint.port else _ATTEMPTS
     while True:
         try:
@@ -203,7 +201,7 @@ async def _open_tcp(endpoint: Tcp, *, reuse_port: bool) -> list[Listener]:
                 raise
 
 
-def _listen_tcp(addresses: Iterable[_Address], port: int, *, reuse_port: bool) -> list[Listener]:
+def _listen_tcp(addresses: Iterable[Address], port: int, *, reuse_port: bool) -> list[Listener]:
     """Listen on these addresses. Port 0 is a port that the first one finds free, for all."""
     sockets: list[socket.socket] = []
     absent = None

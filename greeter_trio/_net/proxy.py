@@ -53,6 +53,9 @@ _SHOWN = 40  # bytes of what is no header
 class ProxyError(Exception):
     """What came is no PROXY header; the message is safe in a log."""
 
+    heard: bytes = b""
+    """The first bytes that came, where no header begins like that."""
+
 
 async def receive_header(
     stream: trio.SocketStream, header: bytearray | None = None
@@ -94,7 +97,9 @@ def parse_header(data: bytes) -> tuple[int, Address | None] | None:
         return _parse_v1(data)
     if data.startswith(_START_V2[: len(data)]):
         return _parse_v2(data)
-    raise ProxyError(f"it sent no PROXY header but {_quoted(data)}")
+    wrong = ProxyError(f"it sent no PROXY header but {_quoted(data)}")
+    wrong.heard = data[:16]
+    raise wrong
 
 
 def _parse_v1(data: bytes) -> tuple[int, Address | None] | None:

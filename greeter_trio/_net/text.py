@@ -21,6 +21,12 @@ def printable(data: bytes) -> str:
     return "".join(_escaped(char) for char in text)
 
 
+def shown(text: str) -> str:
+    """Return a path or a name that a user gave, quoted if it is empty or could break a line."""
+    harmless = text and text == printable(os.fsencode(text)) and text == text.strip()
+    return text if harmless else repr(text)
+
+
 def _escaped(char: str) -> str:
     if unicodedata.category(char) == "Cc" or char in _BIDI or char in _BREAKS:
         return f"\\x{ord(char):02x}" if ord(char) < 0x100 else f"\\u{ord(char):04x}"

@@ -20,6 +20,9 @@ _FIRST_BYTES = (b"\x15", b"\x16")  # alert and handshake: the only records a pee
 class HandshakeFailed(Exception):
     """There is no TLS connection; the message says why."""
 
+    heard: bytes = b""
+    """The peer's first bytes, if these are no TLS."""
+
 
 class TLSStream(trio.abc.HalfCloseableStream, SteppedStream):
     """TLS over a stream, with a half-close.
@@ -80,7 +83,9 @@ class TLSStream(trio.abc.HalfCloseableStream, SteppedStream):
                     # OpenSSL would wait for more bytes, and then say it less clearly.
                     if not self._begun and data[:1] not in _FIRST_BYTES:
                         here = " on this port" if self._peer == "the server" else ""
-                        raise HandshakeFailed(f"{self._peer} does not speak TLS{here}") from None
+                        failed = HandshakeFailed(f"{self._peer} does not speak TLS{here}")
+                        failed.heard = bytes(data[:16])
+                        raise failed from None
                     self._begun = True
             await self._flush()
         except ssl.SSLError as exc:

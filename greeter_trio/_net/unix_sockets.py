@@ -10,7 +10,7 @@ from types import ModuleType
 
 import trio
 
-from .endpoints import AF_UNIX, UNAVAILABLE
+from .endpoints import AF_UNIX, UNAVAILABLE, Unix
 from .optional import optional
 
 _fcntl = optional("fcntl")
@@ -19,22 +19,30 @@ _LOCK_TIMEOUT = 5.0  # seconds to wait for another server that is starting in th
 _LOCK_PAUSE = 0.01  # seconds between two attempts
 
 
-async def listen_unix(path: str, backlog: int) -> tuple[socket.socket, os.stat_result]:
-    """Listen at a path, and return the socket and the file that was made there.
+async def listen_unix(
+    endpoint: Unix, backlog: int, mode: int | None = None
+) -> tuple[socket.socket, os.stat_result | None]:
+    """Listen at a path, and return the socket and the file that was made there, with this mode.
 
-    A socket that no server listens on any more is replaced; anything else that is there raises
-    OSError. Meanwhile a lock on the folder is held: of two servers that start at once, both may
-    find the same stale file, and the slower one would remove the file of the other, or find it
-    bound but not yet listened on, and take it for stale. Another process that can read the folder
-    can hold the lock, too; one that holds it for long is no server that starts, and is not waited
-    for.
+    An abstract socket has no file, and nothing of the following. A socket that no server listens on
+    any more is replaced; anything else that is there raises OSError. Meanwhile a lock on the folder
+    is held: of two servers that start at once, both may find the same stale file, and the slower
+    one would remove the file of the other, or find it bound but not yet listened on, and take it
+    for stale. Another process that can read the folder can hold the lock, too; one that holds it
+    for long is no server that starts, and is not waited for. A folder that cannot be read has no
+    lock.
     """
     if not (_fcntl and AF_UNIX):
         raise OSError(UNAVAILABLE["unix"])
-    folder = os.open(Path(path).parent, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
+    if endpoint.is_abstract:
+        return _listen_abstract(endpoint.address, backlog), None
+    try:
+        folder = os.open(Path(endpoint.path).parent, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
+    except PermissionError:
+        return _listen(endpoint.path, backlog, mode)
     try:
         await _lock(_fcntl, folder)
-        return _listen(path, backlog)
+        return _listen(endpoint.path, backlog, mode)
     finally:
         os.close(folder)  # this releases the lock
 
@@ -50,16 +58,36 @@ async def _lock(fcntl: ModuleType, folder: int) -> None:
                 return
 
 
-def _listen(path: str, backlog: int) -> tuple[socket.socket, os.stat_result]:
+def _listen(path: str, backlog: int, mode: int | None) -> tuple[socket.socket, os.stat_result]:
     _remove_stale(path)
-    with contextlib.ExitStack() as undo:
-        sock = undo.enter_context(socket.socket(AF_UNIX, socket.SOCK_STREAM))
-        sock.bind(path)
+    # The file has its mode from the beginning: bind leaves what umask does not take (unix(7)).
+    with contextlib.ExitStack() as restoring, contextlib.ExitStack() as undo:
+        if mode is not None:
+            restoring.callback(os.umask, os.umask(0o777 & ~mode))
+        sock = undo.enter_context(_bound(path))
         undo.callback(os.unlink, path)
         file = os.lstat(path)
         sock.listen(backlog)
         undo.pop_all()
     return sock, file
+
+
+def _listen_abstract(address: str, backlog: int) -> socket.socket:
+    with contextlib.ExitStack() as undo:
+        sock = undo.enter_context(_bound(address))
+        sock.listen(backlog)
+        undo.pop_all()
+    return sock
+
+
+def _bound(address: str) -> socket.socket:
+    sock = socket.socket(AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock.bind(address)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
 
 
 def _remove_stale(path: str) -> None:

@@ -2,6 +2,9 @@
 
 import trio
 
+from greeter_trio._net.notices import Notice
+from greeter_trio._net.text import pluralized
+
 from .limits import Limits, WhenFull
 
 MOST_REFUSED = 100  # connections that are being refused at once; more of them wait in the backlog
@@ -15,6 +18,7 @@ class Places:
         self._taken = 0
         self._refused = 0
         self._waiting = trio.lowlevel.ParkingLot()
+        self._full = Notice("full", "time")
 
     def may_accept(self) -> bool:
         """Return whether one more connection may be accepted."""
@@ -23,11 +27,14 @@ class Places:
     async def wait_for_place(self) -> None:
         """Wait until that is so."""
         while not self.may_accept():
+            self._warn("clients wait")
             await self._waiting.park()
 
     def admit(self) -> bool:
         """Count a connection; return whether it is served, and not only accepted to be refused."""
         refused = self._is_full() and self._rejects()
+        if refused:
+            self._warn("clients are refused")
         self._taken += not refused
         self._refused += refused
         return not refused
@@ -37,6 +44,10 @@ class Places:
         self._taken -= served
         self._refused -= not served
         self._waiting.unpark_all()
+
+    def _warn(self, what: str) -> None:
+        most = self._limits.max_connections
+        self._full.give(f"The server is full, with {pluralized(most, 'client')}: {what}")
 
     def _is_full(self) -> bool:
         return self._taken >= self._limits.max_connections

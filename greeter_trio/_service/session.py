@@ -4,6 +4,7 @@ import logging
 import socket
 from collections.abc import Callable
 from functools import partial
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -11,7 +12,6 @@ from greeter_core import (
     ConversationEnded,
     EndReason,
     NamesReceived,
-    Recorder,
     Refused,
     ServerConnection,
     ServerEvent,
@@ -31,6 +31,10 @@ from .counters import CloseReason
 from .handshake import Handshake
 from .log import SessionLog, logger
 from .settings import Settings
+from .strangers import Strangers
+
+if TYPE_CHECKING:
+    from greeter_core import Recorder
 
 _CLOSED = {
     EndReason.EXIT: (CloseReason.EXIT, "the client said exit"),
@@ -55,6 +59,7 @@ class Session:
         "_settings",
         "_since",
         "_sock",
+        "_strangers",
         "_transport",
         "_why",
         "names",
@@ -70,6 +75,7 @@ class Session:
         *,
         served: bool,
         ending: trio.Event,
+        strangers: Strangers,
         readiness: Readiness,
         on_closed: Callable[["Session"], None],
     ) -> None:
@@ -84,6 +90,7 @@ class Session:
         self._log = log
         self._settings = settings
         self._ending = ending  # set when the server shuts down
+        self._strangers = strangers
         self._readiness = readiness
         self._on_closed = on_closed
         self._since = trio.current_time()
@@ -154,6 +161,8 @@ class Session:
             return self._socket_transport()
         except (ProxyError, HandshakeFailed, trio.TooSlowError) as exc:
             self._end(CloseReason.HANDSHAKE, str(exc))
+            if isinstance(exc, (ProxyError, HandshakeFailed)):
+                self._strangers.note(exc.heard, format_address(self._log.peer))
         except BROKEN as exc:
             self._end(CloseReason.HANDSHAKE, f"the connection was lost ({explain(exc)})")
         finally:
@@ -197,20 +206,38 @@ class Session:
     def _handle(self, event: ServerEvent) -> None:
         match event:
             case NamesReceived(names):
+                if not self.names:
+                    self._look_at_beginning()
                 self.names += len(names)
             case Refused(message=message):
                 self._why = f'the server said "{printable(message)}"'
             case ConversationEnded(EndReason.CONNECTION_LOST):
                 failure = self._driver.failure if self._driver else None
-                if failure:  # otherwise it was cut off
+                if failure and self._is_probe(failure):
+                    self._end(*_CLOSED[EndReason.EOF])
+                elif failure:  # otherwise it was cut off
                     self._end(CloseReason.CONNECTION_LOST, f"the connection was lost ({failure})")
             case ConversationEnded(reason):
+                if not self.names:
+                    self._look_at_beginning()
                 closed, why = _CLOSED[reason]
                 self._end(closed, why or self._why)
 
     def _handle_and_log(self, event: ServerEvent) -> None:
         self._log.happened(event)
         self._handle(event)
+
+    def _is_probe(self, failure: Exception) -> bool:
+        """Return whether the client has only looked whether there is a server, as `nc -z` does.
+
+        Whether its end or a reset is seen then, because of words that it has not read, is chance.
+        """
+        cause = failure.__cause__
+        return not self.received and isinstance(cause, (ConnectionResetError, BrokenPipeError))
+
+    def _look_at_beginning(self) -> None:
+        if self._driver:
+            self._strangers.note(self._driver.began_with, format_address(self._log.peer))
 
     def _end(self, reason: CloseReason, why: str) -> None:
         self.reason, self._why = reason, why

@@ -7,7 +7,7 @@ from collections import Counter
 import attrs
 import trio
 
-from greeter_trio._net.accepting import AcceptFailures
+from greeter_trio._net.notices import Notice
 from greeter_trio._net.readiness import Readiness
 
 from .counters import CloseReason, Counters
@@ -15,6 +15,7 @@ from .log import SessionLog
 from .places import Places
 from .session import Session
 from .settings import Settings
+from .strangers import Strangers
 
 
 class Sessions:
@@ -24,7 +25,8 @@ class Sessions:
         self.settings = settings
         """Those of the sessions that come next."""
         self.places = Places(settings.limits)
-        self.accept_failures = AcceptFailures()
+        self.accept_failures = Notice("accept", "failure")
+        self._strangers = Strangers()
         self._ending = trio.Event()
         self._live: set[Session] = set()
         self._counters = Counters()  # what sessions did that are over
@@ -59,6 +61,7 @@ class Sessions:
             self.settings,
             served=self.places.admit(),
             ending=self._ending,
+            strangers=self._strangers,
             readiness=readiness,
             on_closed=self._on_closed,
         )

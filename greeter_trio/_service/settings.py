@@ -1,12 +1,16 @@
 """How a server treats its connections."""
 
 import ssl
+from typing import TYPE_CHECKING
 
 import attrs
 
-from greeter_core import Recording, ServerConfig
+from greeter_core import ServerConfig
 
 from .limits import Limits
+
+if TYPE_CHECKING:
+    from greeter_core import Recording
 
 
 @attrs.frozen(kw_only=True)
@@ -19,5 +23,5 @@ class Settings:
     """For TLS."""
     proxy_protocol: bool = False
     """Whether every connection must begin with a PROXY header."""
-    recording: Recording | None = None
+    recording: "Recording | None" = None
     """Where the steps of the conversations go, and what is done with their sockets."""

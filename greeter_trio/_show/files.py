@@ -7,12 +7,14 @@ import secrets
 import stat
 from pathlib import Path
 
+from greeter_trio._net.text import shown
+
 
 class OutputError(Exception):
     """A file cannot be written; the message says which one, and why."""
 
     def __init__(self, name: str, why: OSError) -> None:
-        super().__init__(f"cannot write to {name}: {why.strerror}")
+        super().__init__(f"cannot write to {shown(name)}: {why.strerror}")
 
 
 def open_as_it_is(path: str) -> io.FileIO:
@@ -35,14 +37,27 @@ def is_regular(file: io.FileIO) -> bool:
     return stat.S_ISREG(os.fstat(file.fileno()).st_mode)
 
 
+def is_replaceable(name: str) -> bool:
+    """Return whether a file with this name is regular, is still to be made, or is a folder.
+
+    (A folder is in the way, and then `replace_file` says so.)
+
+    A name such as `/dev/stdout` or `/dev/fd/3` is this process's own descriptor, whatever file that
+    is: it is written into.
+    """
+    path = Path(name)
+    is_descriptor = name.startswith(("/dev/fd/", "/dev/std", "/proc/"))
+    return not is_descriptor and (path.is_file() or path.is_dir() or not path.exists())
+
+
 def replace_file(name: str, data: bytes) -> None:
     """Write a whole file: a regular one appears, or is replaced, at once and complete.
 
     Its mode is what umask leaves of 0666. Raises OSError, and then a regular file is as it was.
     """
     path = Path(name)
-    if path.exists() and not path.is_file():
-        with path.open("wb") as file:
+    if not is_replaceable(name):
+        with path.open("ab") as file:
             file.write(data)
         return
     target = path.resolve()  # a symbolic link stays one

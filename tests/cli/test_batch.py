@@ -16,6 +16,7 @@ import pytest
 import trio
 import trio.testing
 
+from greeter_trio._cli.status import ExitStatus
 from greeter_trio._net.tls_contexts import server_context
 from tests.support import processes, words
 from tests.support.certificates import Authority
@@ -33,12 +34,17 @@ if sys.platform == "win32":
 CLOSED = "the server closed the connection without saying goodbye"
 SILENT = "the server did not answer in time"
 REFUSED = "the server refused: Sorry, no."
-WANTS_MORE = " (does it want TLS or a PROXY header? try --tls or --send-proxy)"
+TRY = "? try --tls or --send-proxy)"
+WANTS = " (does it want TLS or a PROXY header"
+CLOSED_AT_ONCE = f"{WANTS} or does a load balancer on the way have no server{TRY}"
+SILENT_AT_ONCE = f"{WANTS} or does a proxy on the way wait for the client to speak first{TRY}"
 NO_READING = OSError(errno.EBADF, "Bad file descriptor")
 NO_SPACE = OSError(errno.ENOSPC, "No space left on device")
+DOUBT = "standard input seems to be {}; its names are sent as they are"
 ESCAPES, ESCAPES_SHOWN = words.ESCAPES, words.ESCAPES_SHOWN
 WELCOMES = says(WELCOME + PROMPT)
 REFUSES = says(b"Sorry, no.\n")
+WELCOMES_ALONE = says(WELCOME)
 GREETS_ADA = play(WELCOMES, greets(b"Ada"), hears(b"Bob\nCleo\n"))
 NAMES = ("Ada", "Bob", "Cleo")
 
@@ -67,8 +73,15 @@ def objects(done: Completed) -> list[dict[str, Any]]:
 
 
 def outcomes(done: Completed) -> list[tuple[str | None, str | None]]:
-    """Return the names in these objects, with their errors."""
-    return [(each["name"], each.get("error")) for each in objects(done)]
+    """Return the names in these objects, with the messages of their errors."""
+    return [(each["name"], each.get("error", {}).get("message")) for each in objects(done)]
+
+
+def errors_in(done: Completed) -> set[tuple[str, str | None]]:
+    """Return the codes and stages of the errors in these objects."""
+    found = [each["error"] for each in objects(done) if "error" in each]
+    assert all(list(each) == ["code", "stage", "message"] for each in found)
+    return {(each["code"], each["stage"]) for each in found}
 
 
 @pytest.mark.parametrize(
@@ -129,7 +142,29 @@ async def test_strange_names() -> None:
         b"Zo\xeb": "Zo\ufffd",
         "other\u2028line\x85ends".encode(): r"other\u2028line\x85ends",
     }
-    assert_greeted(await call(conversation(*names), stdin=b"\n".join(names)), *names.values())
+    done = await call(conversation(*names), stdin=b"\n".join(names))
+    assert done.stdout == b"".join(map(hello, names.values()))
+    assert (errors(done), done.returncode) == ([DOUBT.format("UTF-16, or no text at all")], 0)
+
+
+@pytest.mark.parametrize(
+    ("stdin", "doubt", "names"),
+    [
+        (b"\xef\xbb\xbfAda\n", "", ["Ada"]),  # as Windows writes UTF-8
+        ("Ada\n小明".encode("utf-16"), "UTF-16", None),
+        ("Ada\n小明".encode("utf-16-le"), "UTF-16, or no text at all", None),
+        ("Zoë\n".encode("latin-1"), "in another encoding than UTF-8", [b"Zo\xeb"]),
+        ("小明\n".encode("gb18030"), "in another encoding than UTF-8", None),
+        ("小明".encode() * 150, "", ["小明" * 150]),
+    ],
+    ids=["BOM", "UTF-16", "UTF-16 without BOM", "Latin-1", "GB 18030", "UTF-8"],
+)
+async def test_encodings(stdin: bytes, doubt: str, names: list[str | bytes] | None) -> None:
+    """What is no UTF-8 is sent as it is; one line says what the file seems to be."""
+    asked = names or [name for name in stdin.split(b"\n") if name]
+    done = await call(conversation(*asked), stdin=stdin)
+    assert errors(done) == ([DOUBT.format(doubt)] if doubt else [])
+    assert done.returncode == 0
 
 
 async def test_tls_and_a_proxy_header(authority: Authority) -> None:
@@ -156,22 +191,37 @@ async def test_retry_until_a_welcome(autojump_clock: trio.testing.MockClock) -> 
     assert_greeted(done, "Ada")
 
 
-FAILURES: dict[str, tuple[Step, int, int, str]] = {
-    # what the server does, how many names it greets; exit status and message of the client
-    "closes at once": (says(), 0, 1, CLOSED + WANTS_MORE),
-    "closes": (GREETS_ADA, 1, 1, CLOSED),
-    "closes at last": (play(GREETS_ADA, says(BOB, PROMPT, hello("Cleo"))), 3, 1, CLOSED),
-    "refuses": (play(GREETS_ADA, REFUSES), 1, 1, REFUSED),
+LOST = ("connection_lost", 6)
+FAILURES: dict[str, tuple[Step, int, tuple[str, int], str, str]] = {
+    # what the server does, how many names it greets; what the client tells
+    "closes at once": (says(), 0, LOST, "welcome", CLOSED + CLOSED_AT_ONCE),
+    "closes": (GREETS_ADA, 1, LOST, "greeting", CLOSED),
+    "closes before it asks": (WELCOMES_ALONE, 0, LOST, "prompt", CLOSED),
+    "closes at last": (
+        play(GREETS_ADA, says(BOB, PROMPT, hello("Cleo"))),
+        *(3, LOST, "goodbye", CLOSED),
+    ),
+    "refuses": (play(GREETS_ADA, REFUSES), 1, ("refused", 8), "greeting", REFUSED),
     "shuts down": (
         play(GREETS_ADA, says(BOB + PROMPT + GOODBYE)),
-        *(2, 1, "the server said goodbye before it was asked to"),
+        *(2, ("refused", 8), "greeting", "the server said goodbye before it was asked to"),
     ),
     "is none": (
         says(ESCAPES.encode()),
-        *(0, 1, f'the server is no greeter: it said "{ESCAPES_SHOWN}" and not "Welcome!"'),
+        *(0, ("no_greeter", 7), "welcome"),
+        f'the server is no greeter: it said "{ESCAPES_SHOWN}" and not "Welcome!"',
     ),
-    "never speaks": (hears_rest(), 0, 3, SILENT + WANTS_MORE),
-    "falls silent": (play(GREETS_ADA, hears_rest()), 1, 3, SILENT),
+    "never speaks": (hears_rest(), 0, ("timed_out", 3), "welcome", SILENT + SILENT_AT_ONCE),
+    "is stuck": (
+        play(WELCOMES_ALONE, hears_rest()),
+        *(0, ("timed_out", 3), "prompt", SILENT),
+    ),
+    "falls silent": (play(GREETS_ADA, hears_rest()), 1, ("timed_out", 3), "greeting", SILENT),
+    "greets another": (
+        play(WELCOMES, hears(b"Ada\n"), says(BOB)),
+        *(0, ("no_greeter", 7), "greeting"),
+        'the server is no greeter: it said "Hello Bob!\\x0a" and not "Hello Ada!"',
+    ),
 }
 
 
@@ -188,12 +238,20 @@ async def test_a_server_that_falls_silent_after_its_welcome(
     assert done.returncode == 3
 
 
-@pytest.mark.parametrize(("server", "number", "status", "said"), FAILURES.values(), ids=FAILURES)
-async def test_failures(
-    server: Step, number: int, status: int, said: str, autojump_clock: trio.testing.MockClock
+@pytest.mark.parametrize(
+    ("server", "number", "end", "stage", "said"), FAILURES.values(), ids=FAILURES
+)
+async def test_failures(  # noqa: PLR0917 - pytest names them
+    server: Step,
+    number: int,
+    end: tuple[str, int],
+    stage: str,
+    said: str,
+    autojump_clock: trio.testing.MockClock,
 ) -> None:
     """What was greeted is printed; why it ended is reported, and with it every other name."""
     autojump_clock.autojump_threshold = SETTLED
+    code, status = end
     done = await call(server, *NAMES)
     assert errors(done) == [said, *(f"not greeted: {name}" for name in NAMES[number:])]
     assert (done.stdout, done.returncode) == (b"".join(map(hello, NAMES[:number])), status)
@@ -201,9 +259,10 @@ async def test_failures(
     assert (errors(as_json), as_json.returncode) == (errors(done), status)
     expected = [(name, said if name in NAMES[number:] else None) for name in NAMES]
     assert outcomes(as_json) == expected
+    assert errors_in(as_json) == ({(code, stage)} if number < len(NAMES) else set())
     for each in objects(as_json)[number:]:
         assert None not in (each["peer"], each["connect_ms"])
-        assert (each["first_byte_ms"] is None) == (WANTS_MORE in said)
+        assert (each["first_byte_ms"] is None) == (WANTS in said)
         assert each["greeting_ms"] is None
 
 
@@ -217,17 +276,20 @@ async def test_input_after_a_failure() -> None:
 
 
 @pytest.mark.parametrize(
-    ("server", "arguments", "said"),
+    ("server", "arguments", "said", "status"),
     [
-        (conversation("Ada", "Bob"), [], []),
-        (REFUSES, ["--json", "Ada"], [REFUSED, "not greeted: Ada"]),
+        (conversation("Ada", "Bob"), [], [], 1),
+        (REFUSES, ["--json", "Ada"], [REFUSED, "not greeted: Ada"], 8),
     ],
     ids=["greetings", "JSON"],
 )
-async def test_output_breaks(server: Step, arguments: list[str], said: list[str]) -> None:
+async def test_output_breaks(
+    server: Step, arguments: list[str], said: list[str], status: int
+) -> None:
+    """The first failure decides the exit status."""
     done = await call(server, *arguments, stdin=b"Ada\nBob", write=NO_SPACE)
     assert errors(done) == [*said, "cannot write to standard output: No space left on device"]
-    assert done.returncode == 1
+    assert done.returncode == status
 
 
 async def test_json(autojump_clock: trio.testing.MockClock) -> None:
@@ -244,25 +306,50 @@ async def test_json(autojump_clock: trio.testing.MockClock) -> None:
     for each in objects(done):
         assert each["peer"].startswith(f"{HOST}:")
         assert (each["connect_ms"], each["first_byte_ms"]) == (0, 1000)
-    assert objects(done)[0]["greeting_ms"] == 2000  # since it was asked
+    assert objects(done)[0]["greeting_ms"] == 2000  # since it was sent
+
+
+async def test_waiting_to_be_asked_is_not_in_the_time_of_a_greeting(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Each name goes out at its own PROMPT while it is not known whether lines are understood."""
+    autojump_clock.autojump_threshold = SETTLED
+    raw = hello("Ada\n") + PROMPT
+    server = play(
+        *(after(1), says(WELCOME), after(3), says(PROMPT), hears(b"Ada\n"), after(2), says(raw)),
+        *(hears(b"Bob"), after(4), says(BOB), after(7), says(PROMPT)),
+        *(hears(b"exit"), says(GOODBYE)),
+    )
+    done = await call(server, "--json", "Ada", "Bob")
+    assert [each["greeting_ms"] for each in objects(done)] == [2000, 4000]
 
 
 @pytest.mark.parametrize(
-    ("server", "stdin", "message"),
+    ("server", "stdin", "message", "error"),
     [
-        (REFUSES, b"Ada\n", REFUSED),  # which was not read
-        (play(WELCOMES, hears(b"exit\n")), b"", CLOSED),
-        (conversation(), NO_READING, "cannot read standard input: Bad file descriptor"),
-        (conversation(), b"", None),
+        (REFUSES, b"Ada\n", REFUSED, ("refused", "welcome")),  # which was not read
+        (play(WELCOMES, hears(b"exit\n")), b"", CLOSED, ("connection_lost", "goodbye")),
+        (
+            conversation(),
+            NO_READING,
+            "cannot read standard input: Bad file descriptor",
+            ("failed", None),
+        ),
+        (conversation(), b"", None, None),
     ],
     ids=["no welcome", "no name", "no input", "no failure"],
 )
 async def test_json_without_names(
-    server: Step, stdin: bytes | OSError, message: str | None
+    server: Step,
+    stdin: bytes | OSError,
+    message: str | None,
+    error: tuple[str, str | None] | None,
 ) -> None:
     """A failure to which no name belongs has an object of its own."""
     done = await call(server, "--json", stdin=stdin)
-    assert (errors(done), done.returncode) == (([message], 1) if message else ([], 0))
+    assert errors(done) == ([message] if message else [])
+    assert errors_in(done) == ({error} if error else set())
+    assert done.returncode == (ExitStatus[error[0].upper()] if error else 0)
     assert outcomes(done) == ([(None, message)] if message else [])
 
 
@@ -276,7 +363,8 @@ async def test_json_without_a_server(arguments: list[str], names: list[str | Non
     port = f"{processes.free_port()}"
     done = await run_client_here("--port", port, "--json", *arguments, stdin=b"Grace\n")
     (message,) = errors(done)
-    assert (outcomes(done), done.returncode) == ([(name, message) for name in names], 1)
+    assert (outcomes(done), done.returncode) == ([(name, message) for name in names], 4)
+    assert errors_in(done) == {("cannot_connect", "connect")}
     assert all(each[field] is None for each in objects(done) for field in FIELDS[1:])
 
 
@@ -336,7 +424,7 @@ def test_server_that_goes_while_no_name_is_there(last: bytes) -> None:
     with server as port, talking(port) as (process, output):
         tell(process, "Ada")
         status, said = outcome(process)
-        assert (status, said.count(b"\n"), output.rest()) == (1, 1, ADA)
+        assert (status, said.count(b"\n"), output.rest()) == (8 if last else 6, 1, ADA)
 
 
 def test_nothing_leaks(port: int) -> None:
@@ -345,7 +433,7 @@ def test_nothing_leaks(port: int) -> None:
     assert_greeted(run_client(port, stdin=b"Ada", env=env), "Ada")
     with processes.scripted(processes.Peer.hear_rest) as silent:
         done = run_client(silent, "--timeout", "0.1", "Ada", env=env)
-    assert errors(done) == [SILENT + WANTS_MORE, "not greeted: Ada"]
+    assert errors(done) == [SILENT + SILENT_AT_ONCE, "not greeted: Ada"]
 
 
 def test_locale_without_utf8(port: int) -> None:
@@ -401,7 +489,7 @@ def test_reader_leaves(unread: Process) -> None:
     """As `head` does."""
     assert unread.stdout
     unread.stdout.close()
-    assert outcome(unread) == (1, b"greeter: cannot write to standard output: Broken pipe\n")
+    assert outcome(unread) == (-signal.SIGPIPE, b"")
 
 
 @pytest.mark.parametrize("pair", [("SIGINT", "SIGTERM"), ("SIGHUP", "SIGINT")], ids=" ".join)

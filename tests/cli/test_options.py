@@ -4,6 +4,7 @@ import contextlib
 import io
 import math
 import re
+import socket
 import sys
 import tomllib
 from typing import Any
@@ -13,10 +14,11 @@ import pytest
 
 from greeter_core import ClientConfig, Framing, ServerConfig, __version__
 from greeter_trio import Limits, WhenFull
-from greeter_trio._cli.options import ClientOptions, ClientTls, ServeOptions, ServerTls, parse
+from greeter_trio._cli.client_options import ClientOptions, ClientTls
+from greeter_trio._cli.options import parse
+from greeter_trio._cli.serve_options import ServeOptions, ServerTls
 from greeter_trio._cli.status import ExitStatus
 from greeter_trio._net.endpoints import Fd, Tcp, Unix
-from greeter_trio._net.proxy import encode_v1, encode_v2
 from tests.support.processes import COMMAND, ROOT, run
 
 IS_WINDOWS = sys.platform == "win32"
@@ -33,6 +35,7 @@ SERVE_DEFAULTS = ServeOptions(
     endpoints=(Tcp("127.0.0.1", 6000),),
     endpoints_are_default=True,
     reuse_port=False,
+    unix_mode=None,
     port_file=None,
     config=ServerConfig(),
     limits=Limits(),
@@ -40,15 +43,19 @@ SERVE_DEFAULTS = ServeOptions(
     proxy_protocol=False,
     log_level="info",
     log_format="text",
+    log_time=False,
     record=None,
     trace=False,
 )
 CLIENT_DEFAULTS = ClientOptions(
     endpoint=Tcp("127.0.0.1", 6000),
+    family=socket.AF_UNSPEC,
     config=ClientConfig(),
     retry_for=0.0,
+    every=None,
+    count=None,
     tls=None,
-    encode_header=None,
+    send_proxy=None,
     json=False,
     names=(),
     record=None,
@@ -79,6 +86,9 @@ CLIENT_DEFAULTS = ClientOptions(
         ("--proxy-protocol require", {"proxy_protocol": True}),
         ("--log-level debug", {"log_level": "debug"}),
         ("--log-format json", {"log_format": "json"}),
+        ("--log-time", {"log_time": True}),
+        ("-p 0", {"endpoints": (Tcp("127.0.0.1", 0),), "endpoints_are_default": False}),
+        ("--host [::1]", {"endpoints": (Tcp("::1", 6000),), "endpoints_are_default": False}),
     ],
 )
 def test_serve_options(arguments: str, changes: dict[str, Any]) -> None:
@@ -97,8 +107,26 @@ def test_serve_options(arguments: str, changes: dict[str, Any]) -> None:
         ("--retry-for 30", {"retry_for": 30}),
         ("--tls", {"tls": ClientTls(ca=None, cert=None, key=None)}),
         ("--tls --ca a --cert c --key k", {"tls": ClientTls(ca="a", cert="c", key="k")}),
-        ("--send-proxy v1", {"encode_header": encode_v1}),
-        ("--send-proxy v2", {"encode_header": encode_v2}),
+        ("--send-proxy v1", {"send_proxy": "v1"}),
+        ("--send-proxy v2", {"send_proxy": "v2"}),
+        ("-4", {"family": socket.AF_INET}),
+        ("-6", {"family": socket.AF_INET6}),
+        ("-p 7", {"endpoint": Tcp("127.0.0.1", 7)}),
+        ("--host h:7", {"endpoint": Tcp("h", 7)}),
+        ("--host [::1]:7", {"endpoint": Tcp("::1", 7)}),
+        ("--host [fe80::1%eth0]:7", {"endpoint": Tcp("fe80::1%eth0", 7)}),
+        ("--host [::1] --port 7", {"endpoint": Tcp("::1", 7)}),
+        ("--every 0.5", {"every": 0.5}),
+        ("--every 1 --count 3 Ada", {"every": 1, "count": 3, "names": (b"Ada",)}),
+        (
+            "Ada --json Bob -p 7 Eve",
+            {"json": True, "endpoint": Tcp("127.0.0.1", 7), "names": (b"Ada", b"Bob", b"Eve")},
+        ),
+        ("Ada -- --json", {"names": (b"Ada", b"--json")}),
+        ("-- example.org 443", {"names": (b"example.org", b"443")}),
+        ("example.org 443 80", {"names": (b"example.org", b"443", b"80")}),
+        ("example 443", {"names": (b"example", b"443")}),
+        ("example.org 65536", {"names": (b"example.org", b"65536")}),
         ("--json", {"json": True}),
         ("-- -Ada- 小明 exit", {"names": (b"-Ada-", "小明".encode(), b"exit")}),
         ("Zo\udceb", {"names": (b"Zo\xeb",)}),
@@ -150,6 +178,20 @@ def test_other_endpoints(monkeypatch: pytest.MonkeyPatch) -> None:
     assert parse(["client"]) == to_unix_socket
 
 
+def test_a_port_within_the_host_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GREETER_PORT", "7")
+    monkeypatch.setenv("GREETER_HOST", "h:8")
+    assert parse(["client"]) == attrs.evolve(CLIENT_DEFAULTS, endpoint=Tcp("h", 8))
+    other = attrs.evolve(CLIENT_DEFAULTS, endpoint=Tcp("i", 9))
+    assert parse(["client", "--host", "i:9"]) == other
+
+
+def test_a_mode_for_unix_sockets() -> None:
+    options = parse(["serve", "--listen", "unix:a", "--unix-mode", "660"])
+    assert isinstance(options, ServeOptions)
+    assert options.unix_mode == 0o660
+
+
 def exits(*arguments: str) -> tuple[object, str, str]:
     """Return the exit status, and what is printed to standard output and error."""
     with (
@@ -170,13 +212,21 @@ def wrong_usage(*arguments: str) -> str:
 
 
 WRONG = {
-    "": ["COMMAND"],
-    "greet": ["COMMAND", "'greet'"],
+    "greet": ["COMMAND must be serve, client, demo, replay", "'greet'"],
     "serve Ada": ["unrecognized arguments: Ada"],
     "serve --max-clients 3": ["unrecognized arguments: --max-clients 3"],
     "serve --port=": ["--port", "''"],
     "serve --port 65536": ["--port", "0 to 65535", "'65536'"],
     "serve --host=": ["--host must not be empty"],
+    "serve --host h:7": ["--host must be a host alone, not 'h:7'", "--listen"],
+    "serve --host unix:x": ["--host must be a host alone", "--listen"],
+    "serve --host [::1": ["--host: an IPv6 address", "'[::1'"],
+    "serve --unix-mode 660": ["--unix-mode needs --listen unix:PATH"],
+    "serve --listen unix:@x --unix-mode 660": ["--unix-mode needs --listen unix:PATH"],
+    "serve --listen unix:x --unix-mode 999": ["--unix-mode", "three octal digits", "'999'"],
+    "serve --log-time --log-format json": ["--log-time is for text"],
+    "serve --port-file=": ["--port-file", "the name of a file", "''"],
+    "serve --tls-cert=": ["--tls-cert", "the name of a file", "''"],
     "serve --listen h:0 --port 0": ["--listen", "leave out --host and --port"],
     "serve --listen h:0 --host h": ["--listen", "leave out --host and --port"],
     "serve --listen 6000": ["--listen", "HOST:PORT", "'6000'"],
@@ -194,6 +244,23 @@ WRONG = {
     "serve --when-full panic": ["--when-full", "'panic'"],
     "serve --log-level trace": ["--log-level", "'trace'"],
     "serve --log-format xml": ["--log-format", "'xml'"],
+    "client --host h:": ["--port must be a whole number from 1 to 65535, not ''"],
+    "client --host :7": ["--host must have a host before the colon"],
+    "client --host h:7 --port 8": ["--host has a port, '7'", "leave out --port"],
+    "client --host [h]:7": ["--host: the text in brackets must be an IPv6 address, not 'h'"],
+    "client --every 0": ["--every", "more than 0", "'0'"],
+    "client --every inf": ["--every", "finite", "'inf'"],
+    "client --every soon": ["--every", "'soon'"],
+    "client --every 1 --count 0": ["--count", "from 1", "'0'"],
+    "client --every 1 --count 1.5": ["--count", "'1.5'"],
+    "client --count 3": ["--count needs --every"],
+    "client --every 1 --retry-for 3": ["--every", "leave out --retry-for"],
+    "client --every 1 --timeout inf": ["--every needs a --timeout that is finite"],
+    "client example.org 443": ["client --host example.org --port 443", "`--` before"],
+    "client localhost 1": ["--host localhost --port 1"],
+    "client ::1 65535": ["--host ::1 --port 65535"],
+    "client --json Ada --jason Bob": ["unrecognized arguments: --jason"],
+    "client --record=": ["--record", "the name of a file", "''"],
     "client --port 0": ["--port", "1 to 65535", "'0'"],
     f"client --port {5000 * '8'}": ["--port", 5000 * "8"],
     "client --timeout 0": ["--timeout", "more than 0", "not '0'"],
@@ -205,6 +272,10 @@ WRONG = {
     "client --tls --key x": ["--key needs --cert"],
     "client --tls --host unix:x": ["--tls needs a host", "unix:x"],
     "client --host unix:": ["--host", "1 to 107 bytes"],
+    "replay": ["FILE"],
+    "replay a --page a": ["--page and FILE are the same file: a"],
+    "demo --clients 21": ["--clients", "from 1 to 20", "'21'"],
+    "demo --no-segments --pcap x": ["--pcap needs the segments"],
     "client --send-proxy v3": ["--send-proxy", "'v3'"],
     "client exit Ada": ["`exit` ends the conversation", "NAME"],
     f"client Ada {1025 * 'x'}": ["NAME", "1024"],
@@ -217,7 +288,7 @@ def test_wrong_usage(arguments: str) -> None:
     """What makes no sense, alone or together, is named in the last line; exit status 2."""
     if IS_WINDOWS and "unix:" in arguments:
         pytest.skip("there are no Unix sockets")
-    last = wrong_usage(*arguments.split(" ")) if arguments else wrong_usage()
+    last = wrong_usage(*arguments.split(" "))
     assert [part for part in WRONG[arguments] if part not in last] == []
     assert "math" not in last
 
@@ -243,41 +314,60 @@ def helped(*arguments: str) -> str:
     return out
 
 
-@pytest.mark.parametrize("arguments", [[], ["serve"], ["client"]], ids=str)
+COMMANDS = ["serve", "client", "demo", "replay"]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize("name", ["greeter", "python -m greeter_trio"])
-def test_help(arguments: list[str], name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It has 80 columns, and calls the command what it was called."""
+def test_help(command: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It fits a screen of 80 columns and 40 lines, and calls the command what it was called."""
     path = "/greeter_trio/__main__.py" if name.startswith("python") else "/bin/greeter"
     monkeypatch.setattr(sys, "argv", [path])
-    lines = helped(*arguments).splitlines()
-    assert lines[0].startswith(" ".join([f"usage: {name}", *arguments, ""]))
+    lines = helped(command).splitlines()
+    assert lines[0].startswith(f"usage: {name} {command} [OPTION]...")
+    assert len(lines) <= 40
     assert max(map(len, lines)) <= 80
-    if arguments:
+    if command != "demo":
         examples = lines[lines.index("examples:") + 1 :]
         assert len(examples) >= 3
-        assert all(line.startswith(f"  {name} {arguments[0]} ") for line in examples)
-    else:
-        assert re.search(r"\n +serve .*\n +client .*COMMAND --help`", "\n".join(lines), re.DOTALL)
+        assert all(line.startswith(f"  {name} {command} ") for line in examples)
 
 
-@pytest.mark.parametrize("command", ["serve", "client"])
-def test_help_is_complete(command: str) -> None:
-    """It has the exit statuses, the environment, and each option with its default."""
-    text = helped(command)
+@pytest.mark.parametrize("name", ["greeter", "python -m greeter_trio"])
+def test_without_a_command(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says how to begin."""
+    path = "/greeter_trio/__main__.py" if name.startswith("python") else "/bin/greeter"
+    monkeypatch.setattr(sys, "argv", [path])
+    status, out, err = exits()
+    assert (status, out) == (ExitStatus.USAGE, "")
+    assert max(map(len, err.splitlines())) <= 80
+    for command in COMMANDS:
+        assert f"\n  {command} " in err
+    assert f"to begin:\n  {name} serve " in err
+    assert helped() == err
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_all_is_complete(command: str) -> None:
+    """It has the exit statuses, the environment, and each option with its default, in groups."""
+    status, text, err = exits(command, "--help-all")
+    assert (status, err) == (0, "")
+    assert max(map(len, text.splitlines())) <= 80
     statuses = text.partition("\nexit status:\n")[2].partition("\n\n")[0]
-    assert set(map(int, re.findall(r"^  (\d+) ", statuses, re.MULTILINE))) == set(ExitStatus)
-    assert "\nenvironment:\n  GREETER_HOST, GREETER_PORT " in text
-    usage, _, rest = text.partition("\n\n")
-    options = set(re.findall(r"--[a-z-]+", usage)) - {"--help"}
-    assert len(options) > 5
-    for option in options:
-        assert re.search(rf"^  {option}\b.*(\n {{10,}}|  +)\S", rest, re.MULTILINE), option
-    for words in re.findall(r"^  --\S+ SECONDS\s+([^-]+)", rest, re.MULTILINE):
-        assert "(default: " in words
+    expected = {*ExitStatus} if command == "client" else {0, 1, 2, 130}
+    found = set(map(int, re.findall(r"(?:^|  )(\d+) +[a-zA-Z]", statuses, re.MULTILINE)))
+    assert found == expected | ({3} if command == "serve" else set())
+    if command in ("serve", "client"):
+        assert "\nenvironment:\n  GREETER_HOST, GREETER_PORT " in text
+        assert len(re.findall(r"^[a-z][a-z, ]+:$", text, re.MULTILINE)) >= 6  # headings
+    common = set(re.findall(r"--[a-z-]+", helped(command)))
+    assert common <= set(re.findall(r"--[a-z-]+", text))
+    for words in re.findall(r"^  --\S+ SECONDS\s+([^-]+)", text, re.MULTILINE):
+        assert "(default: " in words or "every so often" in words
 
 
 def test_help_has_signals_and_limits() -> None:
-    text = helped("serve")
+    _, text, _ = exits("serve", "--help-all")
     signals = text.partition("\nsignals:\n")[2].partition("\n\n")[0]
     known = {"SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGBREAK"}
     assert set(re.findall(r"\bSIG[A-Z0-9]+\b", signals)) == known

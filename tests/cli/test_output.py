@@ -32,8 +32,8 @@ def test_print_error(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Mon
     [
         (">&-", "client Ada", 1, "", "greeter: standard output is closed: there is nowhere to "),
         (">&- 2>&-", "client Ada", 1, "", ""),
-        ("2>&-", "client --port {port} Ada", 1, "", ""),
-        ("<&-", "client --port {port} Ada", 1, "", "greeter: cannot connect to 127.0.0.1:"),
+        ("2>&-", "client --port {port} Ada", 4, "", ""),
+        ("<&-", "client --port {port} Ada", 4, "", "greeter: cannot connect to 127.0.0.1:"),
         ("<&-", "client --help", 0, "usage: ", ""),
     ],
 )
@@ -47,7 +47,7 @@ def test_closed_streams(redirection: str, arguments: str, status: int, out: str,
 
 @pytest.mark.parametrize(
     ("arguments", "stdout", "status"),
-    [("client --help", True, 0), ("client --port x", False, 2), ("client --host a..b", False, 1)],
+    [("client --help", True, 0), ("client --port x", False, 2), ("client --host a..b", False, 4)],
 )
 def test_reader_has_left(arguments: str, *, stdout: bool, status: int) -> None:
     """A pipe without a reader makes no noise, and does not change the exit status."""

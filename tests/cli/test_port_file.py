@@ -1,5 +1,6 @@
 """The port file: complete, or not there at all."""
 
+import errno
 import os
 import socket
 import stat
@@ -7,11 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import trio
 
+from greeter_trio._cli import port_file
 from greeter_trio._cli.port_file import write_port_file
 from greeter_trio._net.endpoints import AF_UNIX
 from greeter_trio._net.listeners import Listener, ListenError, adopt
 from tests.support.descriptors import open_descriptors
+from tests.support.logs import Log
 from tests.support.peers import tcp_port
 
 
@@ -31,13 +35,19 @@ def listeners() -> Iterator[list[Listener]]:
         yield [adopt(sock) for sock in (one, third, other, one) if AF_UNIX or sock is not third]
 
 
+async def write(listeners: list[Listener], path: str = "port") -> None:
+    write_later = write_port_file(path, listeners)
+    if write_later:
+        await write_later()
+
+
 @pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0, 0o666)])
-def test_each_tcp_port_is_written_once(
+async def test_each_tcp_port_is_written_once(
     listeners: list[Listener], folder: Path, umask: int, mode: int
 ) -> None:
     """The mode is what umask leaves of 0666; Unix sockets have no port."""
     old = os.umask(umask)
-    write_port_file("port", listeners)
+    await write(listeners)
     os.umask(old)
     ports = dict.fromkeys(tcp_port(each) for each in listeners if each.socket.family != AF_UNIX)
     assert Path("port").read_bytes() == b"%d\n%d\n" % tuple(ports)
@@ -45,11 +55,11 @@ def test_each_tcp_port_is_written_once(
     assert list(folder.iterdir()) == [folder / "port"]
 
 
-def test_the_file_is_replaced_at_once(listeners: list[Listener]) -> None:
+async def test_the_file_is_replaced_at_once(listeners: list[Listener]) -> None:
     """A program that has opened the file of the server before reads what that one wrote."""
     Path("port").write_text("the old one\n")
     with Path("port").open() as opened_before:
-        write_port_file("port", listeners[:1])
+        await write(listeners[:1])
         assert opened_before.read() == "the old one\n"
     assert Path("port").read_text() == f"{tcp_port(listeners[0])}\n"
 
@@ -57,17 +67,52 @@ def test_the_file_is_replaced_at_once(listeners: list[Listener]) -> None:
 @pytest.mark.parametrize(
     ("path", "why"),
     [
-        ("", ""),
         ("folder", ""),
         ("folder/no/port", "No such file or directory (the folder must exist)"),
     ],
 )
-def test_a_file_that_cannot_be_written(folder: Path, path: str, why: str) -> None:
+async def test_a_file_that_cannot_be_written(folder: Path, path: str, why: str) -> None:
     """Nothing is left behind."""
     Path("folder").mkdir()
     before = open_descriptors()
     with pytest.raises(ListenError) as caught:
-        write_port_file(path, [])
-    assert str(caught.value).startswith(f"cannot write the port file {path or '.'}: {why}")
+        await write([], path)
+    assert str(caught.value).startswith(f"cannot write the port file {path}: {why}")
     assert open_descriptors() == before
     assert list(folder.rglob("*")) == [folder / "folder"]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no FIFOs")
+async def test_a_fifo_is_written_into(listeners: list[Listener]) -> None:
+    """Its reader may come later, and is not waited for."""
+    os.mkfifo("port")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(write, listeners[:1])
+        read = await trio.to_thread.run_sync(Path("port").read_text)
+    assert read == f"{tcp_port(listeners[0])}\n"
+    assert Path("port").is_fifo()
+
+
+async def test_a_fifo_that_cannot_be_written_is_logged(
+    listeners: list[Listener], log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.mkfifo("port")
+
+    def fail(*_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(port_file, "replace_file", fail)
+    await write(listeners)
+    assert log.lines == ["Cannot write the port file port: Permission denied"]
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="there is no such folder")
+async def test_a_descriptor_is_not_replaced(listeners: list[Listener]) -> None:
+    """`--port-file /dev/stdout >> log`."""
+    with Path("log").open("ab") as file:
+        file.write(b"before\n")
+        file.flush()
+        await write(listeners[:1], f"/proc/self/fd/{file.fileno()}")
+        file.write(b"after\n")
+    port = tcp_port(listeners[0])
+    assert Path("log").read_text() == f"before\n{port}\nafter\n"

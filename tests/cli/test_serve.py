@@ -218,7 +218,7 @@ def test_certificate_is_loaded_again(run: Run, tmp_path: Path, capfd: Capture) -
         first = sessions.settings.ssl_context
         second = await hang_up(sessions)
         assert None is not first is not second is not None
-        cert.write_bytes(b"nonsense")  # noqa: ASYNC240 - a few bytes
+        cert.write_bytes(b"nonsense")
         assert await hang_up(sessions) is second
         assert not shutdown.is_set()
         return 0

@@ -1,5 +1,6 @@
 """Recording, tracing, replaying and demonstrating from the command line."""
 
+import io
 import os
 import shutil
 import signal
@@ -16,8 +17,9 @@ import trio.lowlevel
 from greeter_core import Step, read_transcript, replay
 from greeter_trio._cli import demo as _demo
 from greeter_trio._cli import main
+from greeter_trio._cli import progress as _progress
 from greeter_trio._cli import replay as _replay
-from greeter_trio._cli.recording import wants_colour
+from greeter_trio._cli.output import wants_colour
 from greeter_trio._show.demo import Demo
 from tests.support.processes import COMMAND, in_shell, run, run_client, serving, started
 from tests.support.recordings import GOLDEN
@@ -258,8 +260,14 @@ def test_same_file_twice(arguments: str, names: str, tmp_path: Path, capfd: Capt
     ("arguments", "message"),
     [
         ("demo --pcap x --no-segments", "--pcap needs the segments: leave out --no-segments"),
-        ("demo --clients 0", "argument --clients: a number of clients from 1 to 20, not '0'"),
-        ("demo --clients 21", "argument --clients: a number of clients from 1 to 20, not '21'"),
+        (
+            "demo --clients 0",
+            "argument --clients: must be a number of clients from 1 to 20, not '0'",
+        ),
+        (
+            "demo --clients 21",
+            "argument --clients: must be a number of clients from 1 to 20, not '21'",
+        ),
     ],
 )
 def test_wrong_usage_of_demo(arguments: str, message: str, capfd: Capture) -> None:
@@ -268,13 +276,20 @@ def test_wrong_usage_of_demo(arguments: str, message: str, capfd: Capture) -> No
     assert capfd.readouterr().err.endswith(f"error: {message}\n")
 
 
-def test_progress_is_shown_on_a_terminal(capfd: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+class _Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_progress_is_shown_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When it takes long; and it is taken away at the end."""
     monkeypatch.setattr(_replay, "_OFTEN", 2)
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    assert main(["replay", str(GOLDEN / "nc.jsonl")]) == 0
-    shown = capfd.readouterr().err
-    assert "\r1 conversation, 2 steps" in shown
-    assert shown.endswith("\r")
+    for delay, shown in ((0, True), (60, False)):
+        monkeypatch.setattr(_progress, "_DELAY", delay)
+        monkeypatch.setattr(sys, "stderr", terminal := _Terminal())
+        assert main(["replay", str(GOLDEN / "nc.jsonl")]) == 0
+        assert ("\r1 conversation, 2 steps" in terminal.getvalue()) is shown
+        assert terminal.getvalue().endswith(" \r" if shown else "")
 
 
 def test_colour(monkeypatch: pytest.MonkeyPatch) -> None:

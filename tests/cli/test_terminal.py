@@ -151,10 +151,10 @@ def test_terminal_is_gone(port: int, on_hangup: signal.Handlers, tmp_path: Path)
 
 ENDS: dict[str, tuple[Callable[[Peer], object], int, str]] = {
     "shuts down": (lambda peer: peer.say(GOODBYE), 0, "Goodbye!"),
-    "closes": (Peer.end, 1, "greeter: the server closed the connection without saying goodbye"),
+    "closes": (Peer.end, 6, "greeter: the server closed the connection without saying goodbye"),
     "refuses": (
         lambda peer: peer.say(f"Sorry, {words.ESCAPES}.\n".encode()),
-        *(1, f"greeter: the server refused: Sorry, {words.ESCAPES_SHOWN}."),
+        *(8, f"greeter: the server refused: Sorry, {words.ESCAPES_SHOWN}."),
     ),
 }
 
@@ -184,7 +184,9 @@ def test_server_that_is_shutting_down() -> None:
     says_all = lambda peer: peer.say(WELCOME + PROMPT + GOODBYE)  # noqa: E731
     with scripted(says_all) as port, client(port) as terminal:
         shown = terminal.end(0)
-    assert shown.splitlines()[:2] == ["Welcome!", "What's your name?"]
+    leave, *asked = shown.splitlines()[:3]
+    assert leave == f"Connected to 127.0.0.1:{port}: exit or Ctrl-D ends it."
+    assert asked == ["Welcome!", "What's your name?"]
     assert shown.splitlines()[-1] == "Goodbye!"
 
 
@@ -199,7 +201,7 @@ def test_no_server(tmp_path: Path) -> None:
     """Messages go to standard error, and not to the screen."""
     with (tmp_path / "errors").open("w+b") as file:
         with client(free_port(), stderr=file) as terminal:
-            assert terminal.end(1) == ""
+            assert terminal.end(4) == ""
         file.seek(0)
         (line,) = file.read().splitlines()
     assert line.startswith(b"greeter: cannot connect to ")
@@ -238,20 +240,25 @@ def test_output_to_a_pipe() -> None:
 
     with scripted(server) as port, client(port, stdout=writer) as terminal:
         os.close(writer)
-        assert terminal.end(0) == ""
+        assert terminal.end(0).splitlines()[1:] == []  # the first one says how to leave
     os.close(reader)
     assert output.rest() == b"\nGoodbye!\n"
 
 
 def test_output_breaks(port: int) -> None:
-    """Standard output that cannot be written is one line, and with the next line it ends."""
+    """A full disk is one line, and a reader that has gone none; with the next line it ends."""
     reader, writer = os.pipe()
     os.close(reader)
     with client(port, stdout=writer) as terminal:
         os.close(writer)
-        terminal.expect("greeter: cannot write to standard output: Broken pipe\r\n")
-        with contextlib.suppress(OSError):  # it may have ended
-            terminal.type("Ada\n")
+        terminal.expect("ends it.")
+        terminal.type("Ada\n")
+        assert "greeter: " not in terminal.end(-signal.SIGPIPE)
+    if not Path("/dev/full").exists():
+        return
+    with Path("/dev/full").open("wb") as full, client(port, stdout=full) as terminal:
+        terminal.expect("greeter: cannot write to standard output: No space left on device\r\n")
+        terminal.type("Ada\n")
         assert "greeter: " not in terminal.end(1)
 
 

@@ -2,7 +2,9 @@
 
 import contextlib
 import errno
+import os
 import socket
+import sys
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -12,9 +14,11 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from greeter_trio._net import connecting
-from greeter_trio._net.connecting import Connected, ConnectError, connect
+from greeter_trio._net import connecting, hosts
+from greeter_trio._net.connecting import Connected, ConnectError, Progress, Stage, connect
 from greeter_trio._net.endpoints import AF_UNIX, Tcp, Unix
+from greeter_trio._net.hosts import ascii_host, certified_host
+from greeter_trio._net.tls_contexts import client_context, server_context
 from greeter_trio._net.tls_stream import HandshakeFailed
 from tests.support.certificates import Authority
 from tests.support.descriptors import nothing_left_open
@@ -69,7 +73,7 @@ async def test_each_different_failure_is_named_once() -> None:
         resolve(Address(*closed.getsockname()), Address(*other.getsockname()))
         await check_fails(NAME, refused)
         error = await check_fails(Tcp(*closed.getsockname()), refused)
-    assert isinstance(error.__cause__, ExceptionGroup)
+    assert error.errno == errno.ECONNREFUSED
     assert not error.no_such_name
 
 
@@ -109,7 +113,7 @@ async def test_a_timeout_that_is_noticed_late_is_given_once_more(
     """The process was suspended, and what the server has sent meanwhile may wait in a socket."""
     times, jumps = [], [6.5, 5.5]
 
-    async def be_suspended(_: object) -> None:
+    async def be_suspended(*_: object) -> None:
         times.append(trio.current_time())
         mock_clock.jump(jumps.pop(0))
         await trio.sleep_forever()
@@ -122,14 +126,14 @@ async def test_a_timeout_that_is_noticed_late_is_given_once_more(
 
 async def test_a_connection_that_breaks_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Then the peer is not known, and a header cannot be sent."""
-    open_tcp_stream = trio.open_tcp_stream
+    dial = connecting._dial
 
-    async def open_and_wait(host: str, port: int) -> trio.SocketStream:
-        stream = await open_tcp_stream(host, port)
-        await trio.lowlevel.wait_readable(stream.socket)
-        return stream
+    async def dial_and_wait(address: hosts.Address) -> trio.socket.SocketType:
+        sock = await dial(address)
+        await trio.lowlevel.wait_readable(sock)
+        return sock
 
-    monkeypatch.setattr(trio, "open_tcp_stream", open_and_wait)
+    monkeypatch.setattr(connecting, "_dial", dial_and_wait)
     async with scripted(resets()) as port:
         endpoint = Tcp(HOST, port)
         connected = await connect(endpoint, timeout=5)
@@ -202,3 +206,196 @@ async def test_the_certificate_must_be_for_the_host(authority: Authority) -> Non
             with pytest.raises(HandshakeFailed, match=r"not valid for 'other\.example'"):
                 await connect_with_tls(Tcp("other.example", 6000))
             await wait_all_tasks_blocked()
+
+
+async def test_a_socket_that_meets_itself_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nobody listens, the kernel may choose the port of the server for the client."""
+    with socket.socket() as taken:
+        taken.bind((HOST, 0))
+        port = taken.getsockname()[1]
+
+    def bound(*arguments: Any) -> trio.socket.SocketType:
+        sock = socket.socket(*arguments)
+        sock.bind((HOST, port))
+        return trio.socket.from_stdlib_socket(sock)
+
+    monkeypatch.setattr(trio.socket, "socket", bound)
+    error = await check_fails(
+        Tcp(HOST, port), "Connection refused (is the server running, and on this port?)"
+    )
+    assert error.errno == errno.ECONNREFUSED
+
+
+@pytest.mark.skipif(not AF_UNIX, reason="there are no Unix sockets")
+async def test_a_unix_socket_with_a_full_backlog_is_waited_for(
+    autojump_clock: MockClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with socket.socket(AF_UNIX) as listener, contextlib.ExitStack() as guests:
+        listener.bind("socket")
+        listener.listen(0)
+        listener.settimeout(0)
+        while True:
+            guest = guests.enter_context(socket.socket(AF_UNIX))
+            guest.settimeout(0)
+            if guest.connect_ex("socket"):
+                break
+        progress = Progress()
+        with pytest.raises(TimeoutError, match="cannot connect to unix:socket: no answer within 5"):
+            await connect(Unix("socket"), timeout=5, progress=progress)
+        assert (trio.current_time(), progress.stage) == (pytest.approx(5), Stage.CONNECT)
+
+        async def make_room() -> None:
+            await trio.sleep(1)
+            guests.enter_context(listener.accept()[0])
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(make_room)
+            connected = await connect(Unix("socket"), timeout=5)
+            await connected.stream.aclose()
+    assert trio.current_time() == pytest.approx(6, abs=0.1)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has abstract sockets")
+async def test_an_abstract_unix_socket() -> None:
+    where = Unix(f"@greeter {os.getpid()}")
+    async with listening(where) as (listener,):
+        assert listener.name == str(where)
+        connected = await connect(where, timeout=5)
+        assert connected.peer == str(where)
+        await connected.stream.aclose()
+
+
+async def test_progress_tells_how_far_it_came(
+    settling_clock: MockClock, authority: Authority
+) -> None:
+    """A handshake that stalls hides neither the peer nor when there was a connection."""
+    progress = Progress()
+    resolve()
+    with pytest.raises(TimeoutError):
+        await connect(NAME, timeout=5, progress=progress)
+    assert progress == Progress(Stage.RESOLVE)
+    with dead_end() as dead, pytest.raises(TimeoutError):
+        await connect(Tcp(HOST, dead.port or 0), timeout=5, progress=progress)
+    assert progress == Progress(Stage.CONNECT)
+    async with scripted(play(after(7), closes())) as port:
+        with pytest.raises(TimeoutError):
+            await connect(
+                Tcp(HOST, port), ssl_context=authority.client(), timeout=5, progress=progress
+            )
+        assert progress == Progress(Stage.TLS, f"{HOST}:{port}", pytest.approx(10))
+        await trio.sleep(3)  # the server closes its end
+
+
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6])
+async def test_a_family_is_asked_for(family: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    async def getaddrinfo(*_: Any, family: int, **__: Any) -> list[Any]:
+        await trio.lowlevel.checkpoint()
+        asked.append(family)
+        raise socket.gaierror(socket.EAI_NONAME, "none")
+
+    monkeypatch.setattr(trio.socket, "getaddrinfo", getaddrinfo)
+    await check_fails(NAME, "none (check the name of the host)", family=family)
+    assert asked == [family]
+
+
+async def test_addresses_of_both_families_take_turns() -> None:
+    """RFC 8305, 4."""
+    four, six = socket.AF_INET, socket.AF_INET6
+    answers = [Address(f"::{n}", family=six) for n in (1, 2, 3)] + [
+        Address("192.0.2.1", family=four)
+    ]
+    resolve(*answers)
+    found = await hosts.resolve("greet.example", 6000)
+    assert [address[0] for _, address in found] == ["::1", "192.0.2.1", "::2", "::3"]
+
+
+async def test_two_addresses_that_answer_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first one is taken, and the other one is closed."""
+    dial, begun = connecting._dial, trio.Event()
+
+    async def dial_together(address: hosts.Address) -> trio.socket.SocketType:
+        sock = await dial(address)
+        if address[1][1] == port:
+            begun.set()
+        await begun.wait()
+        with trio.CancelScope(shield=True):
+            await trio.lowlevel.checkpoint()
+        return sock
+
+    monkeypatch.setattr(connecting, "_dial", dial_together)
+    monkeypatch.setattr(connecting, "_HEAD_START", 0)
+    async with scripted(hears_end()) as other, scripted(hears_end()) as port, nothing_left_open():
+        resolve(Address(HOST, other), Address(HOST, port))
+        connected = await connect(NAME, timeout=5)
+        await connected.stream.aclose()
+        await wait_all_tasks_blocked()
+
+
+async def test_no_thread_can_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An address needs none; a name does, and then one line says so."""
+
+    async def run_sync(*_: object, **__: object) -> None:
+        await trio.lowlevel.checkpoint()
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(trio.to_thread, "run_sync", run_sync)
+    why = "a thread is needed to resolve its name, and cannot be started (can't start new thread)"
+    await check_fails(Tcp("localhost", 6000), why)
+    async with scripted(closes()) as port:
+        connected = await connect(Tcp(HOST, port), timeout=5)
+        await connected.stream.aclose()
+
+
+@pytest.mark.parametrize(
+    ("host", "resolved", "certified"),
+    [
+        ("faß.example", "xn--fa-hia.example", "xn--fa-hia.example"),
+        ("BÜCHER.example.", "xn--bcher-kva.example.", "xn--bcher-kva.example"),
+        ("Greet.Example.", "greet.example.", "greet.example"),
+        ("XN--FA-HIA.example", "xn--fa-hia.example", "xn--fa-hia.example"),
+        ("例え。テスト", "xn--r8jz45g.xn--zckzah", "xn--r8jz45g.xn--zckzah"),
+        ("under_score.example", "under_score.example", "under_score.example"),
+        ("fe80::1%Eth0", "fe80::1%Eth0", "fe80::1"),
+        ("2001:DB8::1", "2001:db8::1", "2001:db8::1"),
+        ("127.0.0.1", "127.0.0.1", "127.0.0.1"),
+        ("\uff11\uff12\uff17.0.0.1", "127.0.0.1", "127.0.0.1"),  # fullwidth digits
+    ],
+)
+def test_one_form_of_a_host(host: str, resolved: str, certified: str) -> None:
+    """IDNA 2008 with UTS 46; in lower case; a dot or a zone is not in a certificate."""
+    assert ascii_host(host) == resolved
+    assert certified_host(host) == certified
+
+
+@pytest.mark.parametrize("host", ["faß..example", "\u0378.example", "x" * 64 + "é", "é\ud800"])
+def test_what_is_no_host(host: str) -> None:
+    with pytest.raises(UnicodeError):
+        ascii_host(host)
+
+
+@pytest.mark.parametrize(("certificate", "accepted"), [("xn--fa-hia", True), ("fass", False)])
+async def test_the_certificate_is_for_the_host_that_was_resolved(
+    authority: Authority, certificate: str, *, accepted: bool
+) -> None:
+    """Of `faß.example`, which IDNA 2003 takes for `fass.example`."""
+    context = server_context(authority.issue(f"{certificate}.example"), None)
+    trusting = client_context(authority.path)
+    async with scripted(over_tls(context, closes())) as port:
+        resolve(Address(HOST, port))
+        names: list[str] = []
+
+        def note_name(_: object, name: str, __: object) -> None:
+            names.append(name)
+
+        context.sni_callback = note_name
+        connecting_ = connect(Tcp("faß.example", 6000), ssl_context=trusting, timeout=5)
+        if accepted:
+            await (await connecting_).stream.aclose()
+        else:
+            with pytest.raises(HandshakeFailed, match=r"not valid for 'xn--fa-hia\.example'"):
+                await connecting_
+        await wait_all_tasks_blocked()
+    assert names == ["xn--fa-hia.example"]

@@ -86,7 +86,7 @@ async def test_several_endpoints_and_addresses() -> None:
 
 @on_linux
 async def test_the_backlog_is_as_large_as_the_system_allows() -> None:
-    most = min(int(Path("/proc/sys/net/core/somaxconn").read_text()), 65535)  # noqa: ASYNC240
+    most = min(int(Path("/proc/sys/net/core/somaxconn").read_text()), 65535)
     tcp_info: int = getattr(socket, "TCP_INFO")  # noqa: B009 - for type checkers elsewhere
     async with listening(ANY) as (listener,):
         info = listener.socket.getsockopt(socket.IPPROTO_TCP, tcp_info, 32)
@@ -268,7 +268,7 @@ async def test_wrong_descriptors_are_left_alone() -> None:
     closed = "Bad file descriptor (the process that starts the server must pass the descriptor)"
     stream, datagrams = socket.socket(), socket.socket(type=socket.SOCK_DGRAM)
     stream.bind(("127.0.0.1", 0))
-    with stream, datagrams, open(os.devnull) as file:  # noqa: PTH123, ASYNC230 - for a descriptor
+    with stream, datagrams, open(os.devnull) as file:  # noqa: PTH123 - for a descriptor
         for each, why in ((stream, listen), (datagrams, listen), (file, no_socket)):
             number = each.fileno()
             message = f"cannot listen on fd:{number}: {why.format(number)}"

@@ -1,4 +1,3 @@
-# ruff: noqa: ASYNC240 - a look at a folder of its own keeps no test waiting
 """Listening at the path of a Unix socket, whatever is there already."""
 
 import contextlib

@@ -6,7 +6,8 @@ from typing import Any, TypeAlias
 
 import pytest
 
-from greeter_trio._cli.options import ServeOptions, parse
+from greeter_trio._cli.options import parse
+from greeter_trio._cli.serve_options import ServeOptions
 from greeter_trio._net.endpoints import Tcp
 from tests.support.processes import COMMAND, environment, run, serving
 

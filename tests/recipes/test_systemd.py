@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from greeter_trio._cli.options import ServeOptions, parse
+from greeter_trio._cli.options import parse
+from greeter_trio._cli.serve_options import ServeOptions
 from tests.support.certificates import Authority
 from tests.support.processes import HOST, PATIENCE, Output, free_port, run, run_client, started
 from tests.support.words import ADA, hello

@@ -25,7 +25,7 @@ def test_connections_are_served_up_to_the_limit(when_full: WhenFull) -> None:
     assert them.may_accept() == (when_full is WhenFull.REJECT)
 
 
-def test_a_hundred_connections_are_refused_at_once() -> None:
+async def test_a_hundred_connections_are_refused_at_once() -> None:
     them = places(1, WhenFull.REJECT)
     assert them.admit()
     assert MOST_REFUSED == 100
@@ -39,7 +39,7 @@ def test_a_hundred_connections_are_refused_at_once() -> None:
     assert not them.may_accept()
 
 
-def test_refused_connections_take_no_place() -> None:
+async def test_refused_connections_take_no_place() -> None:
     them = places(1, WhenFull.REJECT)
     assert them.admit()
     assert not them.admit()

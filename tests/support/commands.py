@@ -12,7 +12,8 @@ from trio.testing import MockClock
 
 from greeter_trio._cli import stdio
 from greeter_trio._cli.client import converse
-from greeter_trio._cli.options import ClientOptions, parse
+from greeter_trio._cli.client_options import ClientOptions
+from greeter_trio._cli.options import parse
 
 from .processes import Completed
 

@@ -1,7 +1,6 @@
 """The client as a library, against servers that are scripted, and against our own."""
 
 import contextlib
-import errno
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
@@ -256,8 +255,7 @@ async def test_a_refused_connection_is_an_oserror() -> None:
         port: int = listener.getsockname()[1]
     with pytest.raises(OSError, match=f"cannot connect to {HOST}:{port}: ") as caught:
         await open_greeter(HOST, port).__aenter__()
-    cause: Any = caught.value.__cause__
-    assert [exc.errno for exc in cause.exceptions] == [errno.ECONNREFUSED]  # of each address
+    assert isinstance(caught.value.__cause__, ConnectionRefusedError)
 
 
 async def test_connecting_has_the_reply_timeout(

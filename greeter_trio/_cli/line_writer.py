@@ -1,0 +1,140 @@
+"""Lines for a descriptor that may block, fill up or break, which must not stop the program."""
+
+import contextlib
+import os
+import select
+import stat
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+
+from .output import wait_until
+
+_select: Any = select  # Windows has no poll
+
+_MOST = 2**20  # bytes that wait to be written
+
+
+@attrs.frozen
+class _Line:
+    data: bytes
+    lines: int
+    """How many lines are lost if this one is: a note of lines that were lost stands for them."""
+
+
+class LineWriter:
+    """Writes lines, each of them wholly or not at all, and never keeps its caller waiting.
+
+    A thread does the writing, because nothing tells whether a whole line can be written: a terminal
+    can always be written that takes a single byte more (POLLOUT in poll(2)). When 1 MiB waits for
+    it, further lines are dropped. They are counted, as are those that could not be written, and
+    `note` makes the line that tells their number, which is written where they are missing.
+
+    A regular file is written directly; so is everything else, if it can be written at once, where
+    no thread can be had.
+    """
+
+    def __init__(self, descriptor: int, note: Callable[[int], bytes]) -> None:
+        self._descriptor = descriptor
+        self._note = note
+        self._waiting: deque[_Line] = deque()
+        self._size = 0  # bytes that wait
+        self._lost = 0  # lines, since the last note
+        self._rest = b""  # of a line that was begun
+        self._changed = threading.Condition()
+        self._is_closing = False
+        self._thread: threading.Thread | None = None
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            thread = threading.Thread(target=self._run, name="log", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:  # the system allows no more of them
+                return
+            self._thread = thread
+
+    def put(self, line: bytes) -> None:
+        """Write this line, which ends in LF, as soon as that can be done."""
+        with self._changed:
+            if self._lost:
+                self._put(self._noted())
+            self._put(_Line(line, 1))
+        if not self._thread:
+            self._write_all(waits=False)
+
+    def close(self, timeout: float) -> None:
+        """Wait until all is written, `timeout` seconds at most; what is left then is lost."""
+        with self._changed:
+            self._is_closing = True
+            self._changed.notify()
+        if self._thread:
+            self._thread.join(timeout)
+
+    def _put(self, line: _Line) -> None:
+        if self._size > _MOST:
+            self._lost += line.lines
+            return
+        self._waiting.append(line)
+        self._size += len(line.data)
+        self._changed.notify()
+
+    def _noted(self) -> _Line:
+        lost, self._lost = self._lost, 0
+        return _Line(self._note(lost), lost)
+
+    def _run(self) -> None:
+        while self._wait():
+            self._write_all(waits=True)
+
+    def _wait(self) -> bool:
+        """Wait until there is something to write; return False if there never will be."""
+        with self._changed:
+            while not (self._waiting or self._is_closing):
+                self._changed.wait()
+            return bool(self._waiting)
+
+    def _write_all(self, *, waits: bool) -> None:
+        while True:
+            with self._changed:
+                if not self._waiting:
+                    return
+                line = self._waiting.popleft()
+            written = self._write(line.data, waits=waits)
+            with self._changed:
+                self._size -= len(line.data)
+                if not written:
+                    self._lost += line.lines
+                elif self._lost and not self._waiting:
+                    self._put(self._noted())
+
+    def _write(self, data: bytes, *, waits: bool) -> bool:
+        """Write a line, after what is left of the one before; return whether it was begun."""
+        self._rest = self._left_of(self._rest, waits=waits)
+        if self._rest:
+            return False
+        rest = self._left_of(data, waits=waits)
+        if rest == data:
+            return False
+        self._rest = rest
+        return True
+
+    def _left_of(self, data: bytes, *, waits: bool) -> bytes:
+        """Write as much of it as can be written, and return the rest."""
+        with contextlib.suppress(OSError):  # such as a full disk, or a reader that has gone
+            while data and (waits or self._is_writable()):
+                try:
+                    data = data[os.write(self._descriptor, data) :]
+                except BlockingIOError:  # the descriptor is non-blocking
+                    if not waits:
+                        break
+                    wait_until(self._descriptor, writable=True)
+        return data
+
+    def _is_writable(self) -> bool:
+        if not hasattr(_select, "poll"):
+            return True
+        poll = _select.poll()
+        poll.register(self._descriptor, _select.POLLOUT)
+        return bool(poll.poll(0))
