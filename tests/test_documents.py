@@ -220,7 +220,8 @@ def test_table_of_reasons() -> None:
 
 
 @pytest.mark.parametrize(
-    ("language", "file"), [("haproxy", "haproxy.cfg"), ("nginx", "nginx.conf")]
+    ("language", "file"),
+    [("haproxy", "haproxy.cfg"), ("nginx", "nginx.conf"), ("yaml", "blackbox.yml")],
 )
 def test_recipes(language: str, file: str) -> None:
     """What is shown of a configuration stands in it, in this order."""

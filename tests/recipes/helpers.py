@@ -1,13 +1,25 @@
+import contextlib
+import os
 import shutil
+import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.support.processes import HOST
+
 FOLDER = Path(__file__).parent
+PLUGINS = "/usr/lib/nagios/plugins"  # of Debian; they are not on PATH
+
+
+def found(program: str) -> str | None:
+    """Return the path of a program on PATH or among the plugins of Nagios, if it is installed."""
+    return shutil.which(program, path=os.pathsep.join((os.environ.get("PATH", ""), PLUGINS)))
 
 
 def needs(program: str) -> pytest.MarkDecorator:
-    return pytest.mark.skipif(not shutil.which(program), reason=f"there is no {program} on PATH")
+    return pytest.mark.skipif(not found(program), reason=f"{program} is not installed")
 
 
 def adapted(name: str, changes: dict[str, str]) -> str:
@@ -17,3 +29,10 @@ def adapted(name: str, changes: dict[str, str]) -> str:
         assert text.count(old) == 1, f"{old!r} should be once in {name}"
         text = text.replace(old, new)
     return text
+
+
+@contextlib.contextmanager
+def silent() -> Iterator[int]:
+    """Listen and say nothing, as a server does that is stuck; yield the port."""
+    with socket.create_server((HOST, 0)) as listener:  # the kernel completes connections
+        yield listener.getsockname()[1]
