@@ -4,8 +4,8 @@
   for each listener. To *cancel* it cancels them all at once.
 * To *shut down*, everything goes on for `drain_delay` seconds, so that load balancers can look
   elsewhere. Then the acceptors are cancelled. Every session answers what has come already, and says
-  GOODBYE; meanwhile each backlog is accepted to the last connection, and its listener closed. What
-  is left of all this after `grace` seconds is cancelled.
+  GOODBYE; meanwhile each backlog is accepted to the last connection, those included whose handshake
+  is under way, and its listener closed. What is left after `grace` seconds is cancelled.
 * A session that fails costs its own connection, and an accept that fails a short pause.
 """
 

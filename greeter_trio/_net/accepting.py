@@ -20,6 +20,8 @@ from .listeners import Listener
 from .notices import Notice
 
 PAUSE = 0.1  # seconds before the next attempt
+_HANDSHAKE = 3.0  # seconds: enough where SYN-ACK or the answer to it is lost once (RFC 6298)
+_TICK = 0.05  # seconds between two looks at the handshakes; each walks over the kernel's table
 _BURST = 16  # connections to accept before other tasks run
 
 _BROKEN = {
@@ -85,12 +87,29 @@ class Acceptor:
         A connection that is still in the backlog when its listener is closed is reset. So there is
         no `await` between the last attempt, which finds none, and the close. (A listener of systemd
         stays open there, and its backlog is for the next server.)
+
+        A client whose handshake is under way would be reset, too, so those that are found here are
+        accepted first, but none is waited for longer than 3 seconds. Clients that come later are
+        not: where servers share a port, that would never end.
         """
         try:
-            while not self._listener.kept and await self._accept_some():
-                pass
+            if not self._listener.kept:
+                await self._accept_the_rest()
         finally:
             self._listener.close()
+
+    async def _accept_the_rest(self) -> None:
+        give_up_at = trio.current_time() + _HANDSHAKE
+        under_way = self._listener.handshakes()
+        while True:
+            # A handshake that is over when they are looked at has its connection in the backlog:
+            # to look after the last accept would miss those that end in between.
+            while await self._accept_some():
+                pass
+            if not under_way or trio.current_time() >= give_up_at:
+                return
+            await trio.sleep(_TICK)
+            under_way &= self._listener.handshakes()
 
     async def _accept_some(self) -> bool:
         """Accept connections, when there is a place; return whether there may be more."""

@@ -17,6 +17,7 @@ import trio
 from .advice import LISTENING, LISTENING_UNIX, EndpointError
 from .endpoints import UNAVAILABLE, Endpoint, Fd, Tcp, Unix
 from .hosts import Address, resolve
+from .proc_net import Address, handshakes
 from .syn_filter import drop_new_connections
 from .text import format_address
 from .unix_sockets import listen_unix
@@ -69,6 +70,16 @@ class Listener:
         self._remove_file()
         if not self.shared:
             drop_new_connections(self.socket)
+
+    def handshakes(self) -> set[Address]:
+        """Return the clients that are connecting: closing the socket would reset them.
+
+        Empty where the system does not tell, as for a socket of another network namespace (Linux),
+        and for a shared socket, which may stay open.
+        """
+        if self.shared or self.socket.family not in (socket.AF_INET, socket.AF_INET6):
+            return set()
+        return handshakes(self.socket.getsockname()[1])
 
     def _remove_file(self) -> None:
         if self._file:

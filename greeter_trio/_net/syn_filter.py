@@ -25,10 +25,11 @@ def drop_new_connections(sock: socket.socket) -> None:
     """Have the kernel drop the first segment of every new connection to a listening TCP socket.
 
     The client sends it again after a second, as if the network had lost it, and finds that no
-    server listens, or the next server (SO_ATTACH_FILTER in socket(7)). Connections that are in the
-    backlog can still be accepted. Without this the kernel completes handshakes between the last
-    accept and the close, and resets them: in 104 shutdowns under 100 reconnecting clients that
-    happened 9 times, and with the filter never in 60. Elsewhere than on Linux this does nothing.
+    server listens, or the next server (SO_ATTACH_FILTER in socket(7)). Handshakes that are under
+    way still come to their end, and connections that are in the backlog can be accepted. Without
+    this the kernel completes handshakes between the last accept and the close, and resets them: in
+    104 shutdowns under 100 reconnecting clients that happened 9 times, and with the filter never in
+    60. Elsewhere than on Linux this does nothing.
     """
     if sys.platform == "linux" and sock.family in (socket.AF_INET, socket.AF_INET6):
         program = ctypes.create_string_buffer(_NO_SYN)

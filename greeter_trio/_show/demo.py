@@ -14,6 +14,7 @@ import trio
 from greeter_core import Framing, Recording, ServerConfig, TranscriptItem
 from greeter_trio._net.endpoints import Tcp
 from greeter_trio._net.listeners import Listener, ListenError, open_listeners
+from greeter_trio._net.proc_net import tcp_state
 from greeter_trio._server import serve
 from greeter_trio._service.sessions import Sessions
 from greeter_trio._service.settings import Settings
@@ -26,7 +27,6 @@ from .clients import (
     converse_at_once,
     converse_in_lines,
 )
-from .proc_net import tcp_state
 from .segments import Capture, Segment
 
 _HOST, _PORT = "127.0.0.1", 6000

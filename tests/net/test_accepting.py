@@ -24,6 +24,7 @@ class Scene:
     """All that an acceptor meets: a listener, its socket with a scripted backlog, and the places.
 
     The script has an error for each accept that fails, by name or number, and OK for a connection.
+    `under_way` has the handshakes that are found at each look; at the end no more are.
     """
 
     name = "127.0.0.1:6000"
@@ -31,6 +32,8 @@ class Scene:
 
     def __init__(self, *script: str | int, places: int = 1000, kept: bool = False) -> None:
         self.script, self.places, self.kept = list(script), places, kept
+        self.under_way: list[set[str]] = []
+        self.looks = 0
         self.accepted: list[float] = []
         """When connections were accepted."""
         self.scope = trio.CancelScope()  # cancelled when the script is over
@@ -39,9 +42,14 @@ class Scene:
         self.acceptor = Acceptor(here, self._on_accepted, self, self.failures)
         self._waiting = trio.lowlevel.ParkingLot()
 
+    def handshakes(self) -> set[str]:
+        self.looks += 1
+        return self.under_way.pop(0) if self.under_way else set()
+
     def accept(self) -> tuple[str, str]:
         if not self.script:
-            self.scope.cancel()
+            if not self.under_way:
+                self.scope.cancel()
             raise BlockingIOError
         each = self.script.pop(0)
         if each == OK:
@@ -156,6 +164,39 @@ async def test_finish_accepts_the_whole_backlog(autojump_clock: MockClock, log: 
     at = Scene(OK, kept=True)  # whose backlog is for the next server
     await at.acceptor.finish()
     assert (at.script, at.is_closed) == ([OK], True)
+
+
+async def test_finish_waits_for_handshakes_that_are_under_way(autojump_clock: MockClock) -> None:
+    """But not for those that begin meanwhile. There is no `await` between the end and the close."""
+    at = Scene(OK)
+    at.under_way = [{"Ada", "Eve"}, {"Ada", "Eve", "Bob"}, {"Eve", "Bob"}, {"Bob"}, {"Bob"}]
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(at.acceptor.finish)
+        await trio.sleep(0.12)
+        at.script.append(OK)  # Eve
+        await trio.lowlevel.checkpoint()
+        assert at.accepted == [0]
+        assert not at.is_closed
+    assert at.is_closed
+    assert at.accepted == [0, 0.15]
+    assert (at.looks, at.under_way) == (4, [{"Bob"}])
+    at.script, at.under_way = [OK, OK], []
+    with at.scope:  # it is cancelled when nothing is left to accept
+        await at.acceptor.finish()
+    assert not at.scope.cancelled_caught
+
+
+async def test_finish_waits_for_handshakes_for_three_seconds(autojump_clock: MockClock) -> None:
+    """A client that has gone away in the middle of its own, or never was there."""
+    at = Scene()
+    at.under_way = [{"Mallory"}] * 1000
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(at.acceptor.finish)
+        await trio.sleep(2.99)
+        at.script = [OK]
+    assert at.is_closed
+    assert len(at.accepted) == 1
+    assert 3 <= trio.current_time() < 3.1
 
 
 async def test_connections_that_were_reset_in_the_backlog(log: Log) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 
+import attrs
 import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
@@ -20,7 +21,15 @@ from greeter_trio._net.endpoints import UNAVAILABLE, Endpoint, Fd, Tcp, Unix
 from greeter_trio._net.listeners import ListenError, adopt, adopt_listeners, open_listeners
 from tests.support.clocks import PATIENCE, cancel_when_blocked
 from tests.support.descriptors import nothing_left_open
-from tests.support.listening import Address, check_reachable, dial, listen_error, listening, resolve
+from tests.support.listening import (
+    Address,
+    check_reachable,
+    dial,
+    hold_handshakes,
+    listen_error,
+    listening,
+    resolve,
+)
 from tests.support.peers import tcp_port
 
 NOT_HERE = "192.0.2.1"  # for documentation only (RFC 5737), so no machine has it
@@ -234,6 +243,27 @@ async def test_refusing_new_connections_keeps_the_backlog(host: str) -> None:
             with pytest.raises(BlockingIOError):
                 listener.socket.accept()
             assert select.select([], [late], [late], 0) == ([], [], [])
+
+
+@on_linux
+@hosts
+async def test_handshakes_that_are_under_way(host: str) -> None:
+    """They end though new connections are refused; a shared socket is not asked for its own."""
+    async with nothing_left_open(), listening(Tcp(host, 0)) as (listener,):
+        assert listener.handshakes() == set()
+        hold_handshakes(listener.socket)
+        with dial(listener) as client:
+            assert listener.handshakes() == {client.getsockname()[:2]}
+            assert attrs.evolve(listener, shared=True).handshakes() == set()
+            listener.refuse_new_connections()
+            client.send(b"Ada\n")
+            assert listener.handshakes() == set()
+            listener.socket.accept()[0].close()
+
+
+async def test_a_unix_socket_has_no_handshakes(tmp_path: Path) -> None:
+    async with listening(Unix(str(tmp_path / "socket"))) as (listener,):
+        assert listener.handshakes() == set()
 
 
 async def test_shared_sockets_go_on_accepting_new_connections() -> None:

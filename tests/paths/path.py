@@ -8,11 +8,15 @@ No other process has to be *in* a namespace. The router opens sockets there and 
 process that uses it: a socket stays in the namespace in which it was opened. So nothing has a name
 outside, the rest of the machine sees nothing of it, and it is gone as soon as the router and the
 sockets are. The router ends with the process that uses it, because their channel ends then.
+
+A server that shuts down looks at its namespace's connections, and for that it has to be in it
+(`Path.inside`, `inside.py`).
 """
 
 import contextlib
 import json
 import math
+import os
 import socket
 import subprocess
 import sys
@@ -41,20 +45,42 @@ class Unavailable(Exception):
 class Path:
     def __init__(self, channel: socket.socket) -> None:
         self._channel = channel
-        answer, listener = self._answer()
-        if not listener:
+        answer, descriptors = self._answer()
+        if not descriptors:
             raise Unavailable(answer or "the router has ended")
-        self.listener = listener
+        number, *self.namespaces = descriptors
+        """Descriptors of the namespaces that make the server's host."""
+        self.listener = socket.socket(fileno=number)
         """A listening socket of the server's host."""
+        self.host: str = self.listener.getsockname()[0]
+        """The address of the server's host."""
 
-    def connect(self) -> socket.socket:
-        """Return a non-blocking socket of the client's host, which connects to the listener."""
+    def close(self) -> None:
+        self.listener.close()
+        for number in self.namespaces:
+            os.close(number)
+
+    def inside(self, *command: str) -> tuple[str, ...]:
+        """Return a command that runs this one on the server's host; pass it the `namespaces`."""
+        numbers = ",".join(map(str, self.namespaces))
+        return (sys.executable, "-m", f"{__package__}.inside", numbers, *command)
+
+    def connect(self, port: int | None = None) -> socket.socket:
+        """Return a non-blocking socket of the client's host, which connects to the listener.
+
+        With `port` it connects to that of the server's host.
+        """
         self._channel.send(b"socket")
-        _, sock = self._answer()
-        assert sock
+        _, (number,) = self._answer()
+        sock = socket.socket(fileno=number)
         sock.settimeout(0)
-        sock.connect_ex(self.listener.getsockname())
+        sock.connect_ex((self.host, port) if port else self.listener.getsockname())
         return sock
+
+    def cut(self) -> None:
+        """Lose all packets from the server to the client from now on."""
+        self._channel.send(b"cut")
+        self._answer()
 
     def counted(self) -> dict[str, int]:
         """Return how many packets there were so far, and what happened to how many of them."""
@@ -62,12 +88,12 @@ class Path:
         counted: dict[str, int] = json.loads(self._answer()[0])
         return counted
 
-    def _answer(self) -> tuple[str, socket.socket | None]:
-        """Return the router's next message, and the socket that comes with it, if one does."""
+    def _answer(self) -> tuple[str, list[int]]:
+        """Return the router's next message, and the descriptors that come with it."""
         if sys.platform == "win32":
             raise NotImplementedError
-        data, descriptors, _, _ = socket.recv_fds(self._channel, 4096, 1)
-        return data.decode(), socket.socket(fileno=descriptors[0]) if descriptors else None
+        data, descriptors, _, _ = socket.recv_fds(self._channel, 4096, 3)
+        return data.decode(), descriptors
 
 
 @contextlib.contextmanager
@@ -87,8 +113,7 @@ def path(impairment: Impairment, seed: int) -> Iterator[Path]:
             process = subprocess.Popen(command, stdin=theirs.fileno(), cwd=root)
         with process:
             try:
-                made = Path(ours)
-                with made.listener:
+                with contextlib.closing(Path(ours)) as made:
                     yield made
             finally:
                 process.kill()

@@ -18,6 +18,8 @@ import struct
 import sys
 import time
 
+import attrs
+
 from .path import Impairment
 
 assert sys.platform == "linux"
@@ -40,12 +42,13 @@ def main() -> None:
     try:
         at_server = enter_new_host(SERVER)
         listener = socket.create_server((SERVER, 0))
+        namespaces = [os.open(f"/proc/self/ns/{kind}", os.O_RDONLY) for kind in ("user", "net")]
         at_client = enter_new_host(CLIENT)
     except OSError as exc:
         channel.send(f"paths cannot be made here: {exc}".encode())
         return
     with listener:
-        socket.send_fds(channel, [b"made"], [listener.fileno()])
+        socket.send_fds(channel, [b"made"], [listener.fileno(), *namespaces])
     there = OneWay(at_client, at_server, impairment, f"{seed} there")
     ways = there, OneWay(at_server, at_client, impairment, f"{seed} back")
     inputs = [at_client, at_server, channel.fileno()]
@@ -69,6 +72,9 @@ def answer(channel: socket.socket, there: "OneWay", back: "OneWay") -> bool:
         case b"count":
             both = {what: number + back.counted[what] for what, number in there.counted.items()}
             channel.send(json.dumps(both).encode())
+        case b"cut":
+            back.cut()
+            channel.send(b"done")
         case _:
             return False
     return True
@@ -132,6 +138,12 @@ class OneWay:
             delay = how.delay + self._random.uniform(-how.jitter, how.jitter)
             arrival = self._last = max(now + delay, self._last)
         heapq.heappush(self._waiting, (arrival, counted["sent"], packet))
+
+    def cut(self) -> None:
+        """Lose all that is on its way, and all that is sent from now on."""
+        self._impairment = attrs.evolve(self._impairment, loss=1)
+        self.counted["lost"] += len(self._waiting)
+        self._waiting.clear()
 
     def deliver(self) -> None:
         """Hand over what arrives by now."""

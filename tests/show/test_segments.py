@@ -1,6 +1,5 @@
 """Segments are captured and understood, and written for Wireshark."""
 
-import io
 import shutil
 import socket
 import struct
@@ -14,7 +13,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from greeter_trio._show.pcap import pcap
-from greeter_trio._show.proc_net import parse_table, tcp_state
 from greeter_trio._show.segments import Capture, Segment, parse_frame
 from tests.support.documents import ROOT
 from tests.support.laws import law
@@ -172,29 +170,6 @@ def test_capture_that_is_not_possible(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_pcap_of_nothing_is_a_header() -> None:
     assert pcap([]) == bytes.fromhex("4d3cb2a1 0200 0400 00000000 00000000 00000400 01000000")
-
-
-def test_state_of_a_connection_that_is_over() -> None:
-    if not Path("/proc/net/tcp").exists():
-        pytest.skip("the kernel has no such table")
-    client, server = converse()
-    assert tcp_state(("127.0.0.1", client), ("127.0.0.1", server)) == "TIME_WAIT"
-    assert tcp_state(("127.0.0.1", server), ("127.0.0.1", client)) is None
-
-
-@pytest.mark.skipif(sys.byteorder == "big", reason="the table below is of another machine")
-def test_table_of_the_kernel() -> None:
-    table = io.StringIO("""\
-  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt
-   0: 0100007F:1770 00000000:0000 0A 00000000:00000000 00:00000000 00000000
-   1: 0100007F:1770 0100007F:A475 06 00000000:00000000 03:00001770 00000000
-   2: 00000000000000000000000001000000:1770 00000000000000000000000001000000:0001 FF 0
-""")
-    assert list(parse_table(table)) == [
-        ((("127.0.0.1", 6000), ("0.0.0.0", 0)), "LISTEN"),
-        ((("127.0.0.1", 6000), ("127.0.0.1", 42101)), "TIME_WAIT"),
-        ((("::1", 6000), ("::1", 1)), "FF"),
-    ]
 
 
 PROGRAM = """

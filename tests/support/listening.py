@@ -1,7 +1,9 @@
 """Listeners that are open for a block, clients for them, and a resolver that knows one answer."""
 
 import contextlib
+import ctypes
 import socket
+import struct
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
@@ -41,6 +43,20 @@ def dial(listener: Listener) -> socket.socket:
     client = socket.socket(listener.socket.family)
     client.connect(listener.socket.getsockname())
     return client
+
+
+def hold_handshakes(sock: socket.socket) -> None:
+    """Have no client's handshake with this TCP listener come to its end (Linux).
+
+    The kernel drops all segments but SYN, until the listener gets another filter. Then the next
+    segment of a client, who knows nothing of it, ends the handshake.
+    """
+    instructions = [(0x30, 0, 0, 13), (0x45, 0, 1, 0x02), (0x06, 0, 0, 0xFFFF), (0x06, 0, 0, 0)]
+    program = b"".join(struct.pack("HBBI", *instruction) for instruction in instructions)
+    buffer = ctypes.create_string_buffer(program)
+    attach_filter = 26  # SO_ATTACH_FILTER
+    fprog = struct.pack("HP", len(instructions), ctypes.addressof(buffer))
+    sock.setsockopt(socket.SOL_SOCKET, attach_filter, fprog)
 
 
 def check_reachable(listener: Listener) -> None:

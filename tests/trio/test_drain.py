@@ -19,6 +19,7 @@ from greeter_trio._service.sessions import Sessions
 from greeter_trio._service.settings import Settings
 from tests.support.connections import LINES, dialogue
 from tests.support.descriptors import nothing_left_open
+from tests.support.listening import hold_handshakes
 from tests.support.logs import Log
 from tests.support.peers import connect_now
 from tests.support.plays import (
@@ -31,8 +32,10 @@ from tests.support.plays import (
     says,
     says_for_long,
 )
-from tests.support.servers import serving
+from tests.support.servers import lines_sessions, serving
 from tests.support.words import ADA, FULL, GOODBYE, PROMPT, WELCOME, hello
+
+on_linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has filters for sockets")
 
 # The backlog
 
@@ -94,7 +97,7 @@ async def test_clients_without_a_place_are_answered_too(
         assert server.cut == 0
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has filters for sockets")
+@on_linux
 async def test_no_connection_gets_into_the_backlog_any_more() -> None:
     """While others wait there for a place: it would be reset in the end."""
     async with nothing_left_open(), serving(limits=Limits(max_connections=1)) as server:
@@ -110,6 +113,22 @@ async def test_no_connection_gets_into_the_backlog_any_more() -> None:
         await play(hears_end(), closes())(guest)
         await hears_last(dialogue())(waiting)
         await server.over.wait()
+
+
+@on_linux
+async def test_a_client_that_is_connecting_is_answered(settling_clock: MockClock) -> None:
+    """Over loopback a handshake takes no time, so the end of this one is held back."""
+    sessions, shutdown = lines_sessions(), trio.Event()
+    shutdown.set()
+    async with nothing_left_open(), trio.open_nursery() as nursery:
+        listeners = await open_listeners([Tcp("127.0.0.1", 0)])
+        hold_handshakes(listeners[0].socket)
+        peer = connect_now(listeners[0].socket.getsockname()[1])
+        nursery.start_soon(serve, listeners, sessions, shutdown)
+        await trio.sleep(0.2)
+        assert sessions.counters.accepted == 0
+        await play(says(b"Ada\n"), hears_last(dialogue(b"Ada")))(peer)
+    assert sessions.counters.accepted == 1
 
 
 async def test_without_clients_it_returns_at_once(autojump_clock: MockClock) -> None:
