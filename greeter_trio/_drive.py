@@ -28,7 +28,8 @@ async def drive(
     """Have the conversation of `connection` over `stream`, to its end, and close the stream.
 
     The connection must have been made with `now=trio.current_time()`. A stream that cannot be
-    half-closed (`trio.SSLStream`) is closed where others are half-closed.
+    half-closed (`trio.SSLStream`) is closed where others are half-closed. If output could not be
+    sent, TCP is reset, so that the peer does not take a part for the whole.
 
     `handle_event` is called with each event as it happens, and must not wait; what it raises is
     raised here, and the stream is closed, as it is after a cancellation. What the peer or the

@@ -17,7 +17,7 @@ import trio
 from .advice import LISTENING, LISTENING_UNIX, EndpointError
 from .endpoints import UNAVAILABLE, Endpoint, Fd, Tcp, Unix
 from .hosts import Address, resolve
-from .proc_net import Address, handshakes
+from .proc_net import Peer, handshakes
 from .syn_filter import drop_new_connections
 from .text import format_address
 from .unix_sockets import listen_unix
@@ -71,7 +71,7 @@ class Listener:
         if not self.shared:
             drop_new_connections(self.socket)
 
-    def handshakes(self) -> set[Address]:
+    def handshakes(self) -> set[Peer]:
         """Return the clients that are connecting: closing the socket would reset them.
 
         Empty where the system does not tell, as for a socket of another network namespace (Linux),

@@ -73,6 +73,9 @@ class ObservedTransport(Transport):
     def is_in_flight(self) -> bool:
         return self._transport.is_in_flight()
 
+    def reset_at_close(self, *, on: bool) -> None:
+        self._transport.reset_at_close(on=on)
+
     def close(self) -> None:
         self._observe("close", self.now())
         self._transport.close()

@@ -20,14 +20,19 @@ class SendFailed(Exception):
 
 
 class Outbox:
-    """Sends over a transport, and keeps what cannot be sent at once."""
+    """Sends over a transport, and keeps what cannot be sent at once.
 
-    __slots__ = ("_timeout", "_transport", "_unsent", "sent")
+    When a part was sent and the rest is kept, or was dropped, the peer finds a reset where the
+    stream is closed, whoever closes it and why: it must not take a part for the whole.
+    """
+
+    __slots__ = ("_resets", "_timeout", "_transport", "_unsent", "sent")
 
     def __init__(self, transport: Transport, timeout: float) -> None:
         self._transport = transport
         self._timeout = timeout
         self._unsent: bytes | memoryview = b""
+        self._resets = False
         self.sent: int = 0
         """How many bytes were sent, as far as is known."""
 
@@ -46,6 +51,8 @@ class Outbox:
         if sent == len(data):
             return True
         self._unsent = memoryview(data[sent:])  # a copy, so that what was sent is freed
+        if sent:
+            self._reset_at_close(on=True)
         return False
 
     def clear(self) -> None:
@@ -97,6 +104,13 @@ class Outbox:
                 self._unsent = self._unsent[sent:] or b""
         except BROKEN as exc:
             raise SendFailed(exc) from exc
+        finally:  # a send that was cancelled may have sent a part, too
+            self._reset_at_close(on=bool(self._unsent))
+
+    def _reset_at_close(self, *, on: bool) -> None:
+        if on is not self._resets:
+            self._resets = on
+            self._transport.reset_at_close(on=on)
 
     async def send_eof(self) -> None:
         """End the sending direction, or close a stream that cannot do that."""

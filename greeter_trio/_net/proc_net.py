@@ -13,10 +13,11 @@ from .kernel import TCP_STATES
 
 _FILES = ("/proc/net/tcp", "/proc/net/tcp6")
 
-Address = tuple[str, int]
+Peer = tuple[str, int]
+"""The address of one end of a connection: host and port."""
 
 
-def tcp_state(local: Address, remote: Address) -> str | None:
+def tcp_state(local: Peer, remote: Peer) -> str | None:
     """Return the state of TCP at the local end of a connection; None if it is not known.
 
     It is known also when the socket is closed: nothing else tells of TIME_WAIT.
@@ -29,12 +30,12 @@ def tcp_state(local: Address, remote: Address) -> str | None:
     return None
 
 
-def handshakes(port: int) -> set[Address]:
+def handshakes(port: int) -> set[Peer]:
     """Return the clients that are connecting to this port; an empty set if it is not known.
 
     Their SYN was answered, and the last segment of the handshake has not come.
     """
-    found: set[Address] = set()
+    found: set[Peer] = set()
     for name in _FILES:
         with contextlib.suppress(OSError), Path(name).open() as table:
             # With 20,000 connections this takes 45 ms; to parse all lines would take 130.
@@ -45,7 +46,7 @@ def handshakes(port: int) -> set[Address]:
     return found
 
 
-def parse_table(lines: Iterable[str]) -> Iterator[tuple[tuple[Address, Address], str]]:
+def parse_table(lines: Iterable[str]) -> Iterator[tuple[tuple[Peer, Peer], str]]:
     """Yield the two addresses and the state of each connection in a table of the kernel's."""
     for line in lines:
         match line.split():
@@ -54,7 +55,7 @@ def parse_table(lines: Iterable[str]) -> Iterator[tuple[tuple[Address, Address],
                 yield addresses, TCP_STATES.get(int(state, 16), state)
 
 
-def _address(text: str) -> Address:
+def _address(text: str) -> Peer:
     """Return an address: words of 32 bits as this machine keeps them, and a port."""
     host, port = text.split(":")
     words = [int(host[at : at + 8], 16) for at in range(0, len(host), 8)]

@@ -9,6 +9,8 @@ import contextlib
 import errno
 import os
 import socket
+import struct
+import sys
 from typing import Protocol
 
 import trio
@@ -17,8 +19,15 @@ from . import kernel
 from .readiness import Watch
 from .transport import SIZE, Transport, broken
 
+_TCP = (socket.AF_INET, socket.AF_INET6)
+_LINGER = struct.Struct("hh" if sys.platform == "win32" else "ii")  # struct linger, socket(7)
 
-class _Socket(kernel.Socket, Protocol):
+
+class _WithOptions(kernel.Socket, Protocol):
+    def setsockopt(self, level: int, option: int, value: bytes, /) -> None: ...
+
+
+class _Socket(_WithOptions, Protocol):
     """What is needed of a socket; none of these calls may wait."""
 
     def recv(self, size: int, /) -> bytes: ...
@@ -88,17 +97,30 @@ class SocketTransport(Transport):
     def is_in_flight(self) -> bool:
         return kernel.is_in_flight(self._sock)
 
+    def reset_at_close(self, *, on: bool) -> None:
+        reset_at_close(self._sock, on=on)
+
     def close(self) -> None:
         self._watch.close()
 
 
 def set_options(sock: socket.socket) -> None:
     """Give a connected socket the options that Trio's `SocketStream` gives it (TCP only)."""
-    if sock.family in (socket.AF_INET, socket.AF_INET6):
+    if sock.family in _TCP:
         with contextlib.suppress(OSError):  # the connection is gone already
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if hasattr(socket, "TCP_NOTSENT_LOWAT"):
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, SIZE)
+
+
+def reset_at_close(sock: _WithOptions, *, on: bool) -> None:
+    """Have a TCP socket send RST when it is closed, and drop what is unsent; or not, as at first.
+
+    A plain close would end the stream in good order, wherever the last word has been cut off.
+    """
+    if sock.family in _TCP:
+        with contextlib.suppress(OSError):  # it is closed
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER.pack(on, 0))
 
 
 def transport_over_socket(stream: trio.SocketStream) -> SocketTransport:
@@ -131,6 +153,9 @@ class _Borrowed:
 
     def shutdown(self, how: int, /) -> None:
         self._sock.shutdown(how)
+
+    def setsockopt(self, level: int, option: int, value: bytes, /) -> None:
+        self._sock.setsockopt(level, option, value)
 
     def _check_open(self) -> None:
         if self._sock.fileno() < 0:  # another file may have got the descriptor since then

@@ -5,7 +5,7 @@ from abc import abstractmethod
 import trio
 
 from . import kernel
-from .socket_transport import transport_over_socket
+from .socket_transport import reset_at_close, transport_over_socket
 from .transport import BROKEN, SIZE, Transport, broken
 
 _BUFFERED = 65536  # bytes, more than a stream such as TLS holds back
@@ -131,6 +131,11 @@ class StreamTransport(Transport):
     def is_in_flight(self) -> bool:
         sock = socket_under(self._stream)
         return sock is not None and kernel.is_in_flight(sock)
+
+    def reset_at_close(self, *, on: bool) -> None:
+        sock = socket_under(self._stream)
+        if sock is not None:
+            reset_at_close(sock, on=on)
 
     def close(self) -> None:
         pass

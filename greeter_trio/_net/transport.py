@@ -65,6 +65,13 @@ class Transport(ABC):
         """Return whether the peer's kernel has yet to acknowledge data; False where unknown."""
 
     @abstractmethod
+    def reset_at_close(self, *, on: bool) -> None:
+        """Have the peer find a reset, and not an end in good order, when the stream is closed.
+
+        What is on its way then is lost. Where there is no TCP below, this does nothing.
+        """
+
+    @abstractmethod
     def close(self) -> None:
         """Release what the transport itself holds; its owner closes the stream or socket."""
 

@@ -121,6 +121,8 @@ class Session:
             self._log.failed()
         finally:
             if self._transport:
+                if self._connection and self._connection.state.is_open:
+                    self._transport.reset_at_close(on=True)  # it is cut off in the middle
                 self._transport.close()
             self._sock.close()
             if self._connection and self.reason is CloseReason.CUT:

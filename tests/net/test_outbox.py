@@ -30,6 +30,37 @@ def test_what_goes_at_once_leaves_nothing() -> None:
     assert outbox.sent == 3
 
 
+def test_what_goes_at_once_leaves_the_end_in_good_order() -> None:
+    transport = Narrow(goes_now=100)
+    Outbox(transport, timeout=10).put(b"Ada")
+    assert not transport.resets
+
+
+async def test_a_stream_that_is_closed_with_something_unsent_is_reset(
+    autojump_clock: MockClock,
+) -> None:
+    """Also when a cancelled send may have sent a part, and when the rest was dropped."""
+    outbox, transport = Outbox(stalled := Narrow(goes_now=0), timeout=10), stalled
+    outbox.put(b"Ada")
+    assert not transport.resets
+    with trio.move_on_after(1):
+        await outbox.send_all()
+    assert transport.resets
+    outbox, transport = blocked()
+    assert transport.resets
+    transport.at_once = 1000
+    with trio.move_on_after(1):
+        await outbox.send_all()
+    assert transport.resets
+    transport.at_once = None
+    transport.steps.set()
+    await outbox.send_all()
+    assert not transport.resets
+    outbox, transport = blocked()
+    outbox.clear()
+    assert transport.resets
+
+
 def test_what_does_not_go_at_once_is_kept_until_it_is_cleared() -> None:
     outbox, transport = blocked()
     assert not outbox.is_empty

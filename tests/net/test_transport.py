@@ -20,7 +20,7 @@ from trio.testing import (
 
 from greeter_trio._net.readiness import Watch
 from greeter_trio._net.socket_transport import SocketTransport, set_options
-from greeter_trio._net.stream_transport import StreamTransport, transport_over
+from greeter_trio._net.stream_transport import StreamTransport, socket_under, transport_over
 from greeter_trio._net.transport import SIZE
 from tests.support.certificates import Authority
 from tests.support.clocks import SETTLED, cancelled_at_step
@@ -498,6 +498,27 @@ def test_tcp_gets_the_options_that_trio_gives_it(
             mark = sock.getsockopt(socket.IPPROTO_TCP, option)
             assert (mark == SIZE) is has_low_water_mark
     set_options(sock)  # it is closed: nothing happens
+
+
+@kinds(*ALL)
+@pytest.mark.parametrize("on", [False, True], ids=["ends", "resets"])
+async def test_closing_with_a_reset(pair: Pair, *, on: bool) -> None:
+    """What the peer finds behind the last word, over TCP alone."""
+    under = socket_under(pair.peer.stream)
+    pair.transport.reset_at_close(on=True)
+    pair.transport.reset_at_close(on=on)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(pair.send, b"Ada")
+        await pair.peer.expect(b"Ada")
+    if under is None or under.family not in (socket.AF_INET, socket.AF_INET6):
+        return  # nothing has happened
+    await pair.close()
+    if on:
+        with pytest.raises(ConnectionResetError):
+            await under.recv(1)
+    else:
+        assert await under.recv(1) == b""
+    pair.transport.reset_at_close(on=True)  # it is closed: nothing happens
 
 
 def test_unix_sockets_get_no_options(monkeypatch: pytest.MonkeyPatch) -> None:

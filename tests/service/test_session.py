@@ -13,7 +13,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from greeter_core import Framing, ServerConfig, ServerConnection
+from greeter_core import Framing, Recording, ServerConfig, ServerConnection
 from greeter_trio import Limits, WhenFull
 from greeter_trio._net.readiness import Readiness, open_readiness
 from greeter_trio._net.tls_stream import HandshakeFailed
@@ -32,6 +32,7 @@ from tests.support.plays import (
     ends,
     hears,
     hears_end,
+    hears_reset,
     hears_rest,
     play,
     resets,
@@ -66,6 +67,19 @@ async def converse(sessions: Sessions, script: Step, family: str = "Unix") -> Pe
         nursery.start_soon(session.run)
         async with stream:
             await script(peer)
+    return peer
+
+
+async def cancel(sessions: Sessions, script: Step, end: Step) -> Peer:
+    """Run a session over TCP, cancel it when the client has played its script, and then the end."""
+    sock, stream = sockets()
+    session, peer = sessions.open(sock, "client", Readiness()), Peer(stream)
+    async with stream:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(session.run)
+            await script(peer)
+            nursery.cancel_scope.cancel()
+        await end(peer)
     return peer
 
 
@@ -192,7 +206,7 @@ async def test_a_bug_costs_its_own_connection(log: Log, monkeypatch: pytest.Monk
     break_core(monkeypatch)
     sessions = lines_sessions()
     async with nothing_left_open():
-        await converse(sessions, play(MEETS, GREETED, says(b"bug\n"), hears_end()))
+        await converse(sessions, play(MEETS, GREETED, says(b"bug\n"), hears_reset()), "TCP")
     assert [record.levelname for record in log.records] == ["INFO", "ERROR", "INFO"]
     assert log.lines[1] == "The conversation with client failed"
     assert closed(log)[0].startswith("the server has a bug; 1 name in 0.0 s, ")
@@ -299,6 +313,46 @@ async def test_a_cancelled_session_is_cut_off_unless_it_had_ended(
     assert closed(log)[0].startswith(line)
     assert reasons(sessions) == {reason: 1}
     assert sessions.cut == (reason == "cut")
+
+
+# The answers to it are more than kernels keep, and it is one read: input that is left unread would
+# make the kernel send RST by itself.
+FLOOD = says(b"a\n" * 8000)
+
+
+@pytest.mark.parametrize("how", ["send timeout", "cancelled"])
+@pytest.mark.parametrize("over", ["TCP", "TLS", "recorded"])
+async def test_a_client_that_is_cut_off_in_the_middle_is_reset(
+    settling_clock: MockClock, authority: Authority, log: Log, how: str, over: str
+) -> None:
+    """With a plain close it would take a part of a word for the last one."""
+    sessions, begins = lines_sessions(), play()
+    if over == "TLS":
+        sessions, begins = secure_sessions(authority), secures(authority.path)
+    elif over == "recorded":
+        sessions = lines_sessions(recording=Recording(lambda _: None, now=0))
+    flooded = play(begins, MEETS, FLOOD, after(100 if how == "send timeout" else 1))
+    async with nothing_left_open():
+        peer = await cancel(sessions, flooded, hears_reset())
+    assert len(peer.heard) < 8000 * len(hello("a") + PROMPT)
+    assert reasons(sessions) == {"connection_lost" if how == "send timeout" else "cut": 1}
+
+
+@pytest.mark.parametrize(
+    ("proxied", "script", "end"),
+    [
+        (False, MEETS, hears_reset()),
+        (False, play(MEETS, says(b"exit\n"), after(1)), play(hears(GOODBYE), hears_end())),
+        (True, play(says(HEADER[:9]), after(1)), hears_end()),
+    ],
+    ids=["waiting", "closing", "handshake"],
+)
+async def test_a_cancelled_session_is_reset_unless_it_has_said_its_last_word(
+    settling_clock: MockClock, script: Step, end: Step, *, proxied: bool
+) -> None:
+    sessions = lines_sessions(proxy_protocol=proxied)
+    async with nothing_left_open():
+        await cancel(sessions, script, end)
 
 
 @pytest.mark.parametrize(

@@ -51,6 +51,20 @@ def hears_end() -> Step:
     return lambda peer: peer.expect_end()
 
 
+def hears_reset() -> Step:
+    """Receive until RST has come, also below TLS: the stream does not end in good order."""
+
+    async def step(peer: Peer) -> None:
+        try:
+            await peer.hear_all()
+        except trio.BrokenResourceError as exc:
+            assert isinstance(exc.__cause__, ConnectionResetError), exc  # noqa: PT017 - any is raised
+        else:
+            raise AssertionError("the stream has ended in good order")
+
+    return step
+
+
 def after(seconds: float) -> Step:
     """Let this time pass (virtual time, if the clock is)."""
     return lambda _: trio.sleep(seconds)  # noqa: ASYNC105 - it is awaited by the play

@@ -148,6 +148,8 @@ class Narrow(Transport):
         self.steps = trio.Event()
         """Set when blocked sends may go on."""
         self.eof_timeout: float | None = None
+        self.resets = False
+        """Whether closing it would reset the connection."""
         self._goes_now = goes_now
         self._send, self._receive = trio.open_memory_channel[bytes](math.inf)
         for data in arrivals:
@@ -183,6 +185,9 @@ class Narrow(Transport):
 
     def is_in_flight(self) -> bool:
         return False
+
+    def reset_at_close(self, *, on: bool) -> None:
+        self.resets = on
 
     def close(self) -> None:
         pass

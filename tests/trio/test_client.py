@@ -34,6 +34,7 @@ from tests.support.plays import (
     greets,
     hears,
     hears_end,
+    hears_reset,
     hears_rest,
     over_tls,
     play,
@@ -245,6 +246,29 @@ async def test_a_server_that_falls_silent(autojump_clock: MockClock) -> None:
         assert failed.reason is EndReason.TIMED_OUT
         assert failed.unanswered == ("Bob",)
         assert autojump_clock.current_time() == pytest.approx(10)
+
+
+@pytest.mark.parametrize("how", ["cancelled", "timed out"])
+async def test_a_client_that_gives_up_in_the_middle_of_a_name_resets_the_connection(
+    settling_clock: MockClock, how: str
+) -> None:
+    """A server would greet the part of the name that has come, if the stream simply ended."""
+    names = [f"{number} {'x' * 1000}" for number in range(4000)]  # more than kernels keep
+    async with nothing_left_open():
+        ours, theirs = tcp_pair()
+        peer = Peer(theirs)
+        await peer.say(WELCOME + PROMPT)
+        with trio.move_on_after(5 if how == "cancelled" else 50) as scope:
+            lines = ClientConfig(framing=Framing.LINES)
+            async with open_greeter(stream=ours, config=lines) as greeter:
+                if how == "cancelled":
+                    await all_of(greeter.greet_all(names))
+                failed = await failure(all_of(greeter.greet_all(names)))
+                assert failed.reason is EndReason.TIMED_OUT
+        assert scope.cancelled_caught == (how == "cancelled")
+        await hears_reset()(peer)
+        await peer.close()
+    assert 0 < len(peer.heard) < 4_000_000
 
 
 # Connecting

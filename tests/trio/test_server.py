@@ -31,6 +31,7 @@ from tests.support.plays import (
     hears,
     hears_end,
     hears_last,
+    hears_reset,
     play,
     resets,
     says,
@@ -106,7 +107,7 @@ async def test_clients_that_misbehave_disturb_no_others(
     break_core(monkeypatch)
     misbehave = [
         resets(),
-        play(hears(WELCOME + PROMPT), says(b"bug\n"), hears_end()),
+        play(hears(WELCOME + PROMPT), says(b"bug\n"), hears_reset()),
         play(says(b"x" * 5000), hears(WELCOME + PROMPT + too_long(1024))),
         play(says(b"Ada\n" * 1000), resets()),
         play(says(b"exit\nexit\nAda"), hears(dialogue())),
