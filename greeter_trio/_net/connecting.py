@@ -14,6 +14,7 @@ from .advice import CONNECTING, CONNECTING_UNIX, EndpointError
 from .endpoints import AF_UNIX, Tcp, Unix
 from .hosts import Address, certified_host, resolve
 from .patience import is_late
+from .socket_transport import set_options
 from .text import format_address
 from .tls_stream import TLSStream
 
@@ -77,6 +78,8 @@ async def connect(  # noqa: PLR0913 - most callers give three
     has failed or has not answered within 250 ms (RFC 8305); with a `family` only those of IPv4
     (AF_INET) or IPv6 (AF_INET6). A Unix socket whose backlog is full is tried again. The PROXY
     header that `encode_header` makes is sent before TLS begins. `progress` tells how far it came.
+    A connection over a path that has died breaks after 120 seconds, or after `timeout` if that is
+    longer.
 
     Raises `ConnectError` if there is no connection, or it breaks at once, `HandshakeFailed` if
     there is no TLS, and `TimeoutError`.
@@ -84,16 +87,17 @@ async def connect(  # noqa: PLR0913 - most callers give three
     while True:
         reached = progress or Progress()
         with trio.move_on_after(timeout) as scope:
-            return await _connect(endpoint, ssl_context, encode_header, family, reached)
+            return await _connect(endpoint, ssl_context, encode_header, family, timeout, reached)
         if not is_late(scope):
             raise TimeoutError(f"cannot connect to {endpoint}: no answer within {timeout:g} s")
 
 
-async def _connect(
+async def _connect(  # noqa: PLR0913 - there is one caller
     endpoint: Tcp | Unix,
     ssl_context: ssl.SSLContext | None,
     encode_header: "HeaderEncoder | None",
     family: int,
+    patience: float,
     progress: Progress,
 ) -> Connected:
     try:
@@ -101,6 +105,7 @@ async def _connect(
     except OSError as exc:
         raise _error(endpoint, exc) from exc
     try:
+        set_options(transport.socket, patience)
         progress.peer = str(endpoint) if isinstance(endpoint, Unix) else None
         with contextlib.suppress(OSError):  # a connection that was reset has no peer any more
             progress.peer = progress.peer or format_address(transport.socket.getpeername())

@@ -23,8 +23,21 @@ _TCP = (socket.AF_INET, socket.AF_INET6)
 _LINGER = struct.Struct("hh" if sys.platform == "win32" else "ii")  # struct linger, socket(7)
 
 
+KEEPALIVE = {  # tcp(7); the first two are the same on Linux and on macOS: seconds without traffic
+    "TCP_KEEPIDLE": 30,
+    "TCP_KEEPALIVE": 30,
+    "TCP_KEEPINTVL": 10,  # seconds between probes
+    "TCP_KEEPCNT": 9,  # probes
+}
+"""A peer that answers nothing is lost after 120 seconds, if nothing is on its way to it."""
+USER_TIMEOUT = 120
+"""The same in seconds for what is on its way, which keeps keepalive from probing (RFC 5482)."""
+_MARGIN = 30  # seconds that the user timeout is longer than the patience of the program
+_MOST = 2**31  # milliseconds; what is more is no int
+
+
 class _WithOptions(kernel.Socket, Protocol):
-    def setsockopt(self, level: int, option: int, value: bytes, /) -> None: ...
+    def setsockopt(self, level: int, option: int, value: int | bytes, /) -> None: ...
 
 
 class _Socket(_WithOptions, Protocol):
@@ -104,13 +117,25 @@ class SocketTransport(Transport):
         self._watch.close()
 
 
-def set_options(sock: socket.socket) -> None:
-    """Give a connected socket the options that Trio's `SocketStream` gives it (TCP only)."""
-    if sock.family in _TCP:
-        with contextlib.suppress(OSError):  # the connection is gone already
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if hasattr(socket, "TCP_NOTSENT_LOWAT"):
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, SIZE)
+def set_options(sock: _WithOptions, patience: float) -> None:
+    """Give a connected TCP socket the options of Trio's `SocketStream`, and keepalive.
+
+    A connection over a path that has died breaks within two minutes or so. For Linux a peer that
+    reads nothing is like such a path, so this takes longer than the `patience`, in seconds, that
+    the program has with such a peer.
+    """
+    if sock.family not in _TCP:
+        return
+    options = {"TCP_NODELAY": 1, "TCP_NOTSENT_LOWAT": SIZE, **KEEPALIVE}
+    user_timeout = max(USER_TIMEOUT, patience + _MARGIN) * 1000
+    if user_timeout < _MOST:
+        options["TCP_USER_TIMEOUT"] = int(user_timeout)
+    with contextlib.suppress(OSError):  # the connection is gone already
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for name, value in options.items():
+            option = getattr(socket, name, None)  # no platform has all of them
+            if option is not None:
+                sock.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 def reset_at_close(sock: _WithOptions, *, on: bool) -> None:
@@ -154,7 +179,7 @@ class _Borrowed:
     def shutdown(self, how: int, /) -> None:
         self._sock.shutdown(how)
 
-    def setsockopt(self, level: int, option: int, value: bytes, /) -> None:
+    def setsockopt(self, level: int, option: int, value: int | bytes, /) -> None:
         self._sock.setsockopt(level, option, value)
 
     def _check_open(self) -> None:

@@ -149,14 +149,14 @@ class Session:
 
     async def _open(self) -> Transport | None:
         """Return what the conversation goes over, when all that comes before it went well."""
+        set_options(self._sock, self._settings.limits.send_timeout)
         if not (self._settings.proxy_protocol or self._settings.ssl_context):
             self._log.opened()
-            set_options(self._sock)
             return self._socket_transport()
         handshake = Handshake(self._sock, self._settings, self._ending, self._header_taken)
         self._handshake = handshake
         try:
-            tls = await handshake.run()  # over a SocketStream, which sets the socket's options
+            tls = await handshake.run()
             if tls:
                 self._log.secured(tls.version)
                 return StreamTransport(tls)

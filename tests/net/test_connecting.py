@@ -18,6 +18,7 @@ from greeter_trio._net import connecting, hosts
 from greeter_trio._net.connecting import Connected, ConnectError, Progress, Stage, connect
 from greeter_trio._net.endpoints import AF_UNIX, Tcp, Unix
 from greeter_trio._net.hosts import ascii_host, certified_host
+from greeter_trio._net.stream_transport import socket_under
 from greeter_trio._net.tls_contexts import client_context, server_context
 from greeter_trio._net.tls_stream import HandshakeFailed
 from tests.support.certificates import Authority
@@ -62,6 +63,18 @@ async def test_a_second_address_is_tried_after_250_ms(settling_clock: MockClock)
             await connected.stream.aclose()
     assert connected == Connected(connected.stream, f"{HOST}:{port}", None)
     assert trio.current_time() == pytest.approx(0.25)
+
+
+async def test_a_path_that_dies_breaks_the_connection() -> None:
+    """But not before the time in which the server is to answer is over."""
+    async with scripted(hears_end()) as port:
+        connected = await connect(Tcp(HOST, port), timeout=300)
+        sock = socket_under(connected.stream)
+        assert sock
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):
+            assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 330_000
+        await connected.stream.aclose()
 
 
 async def test_each_different_failure_is_named_once() -> None:

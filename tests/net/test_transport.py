@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import math
 import os
 import socket
 from collections.abc import Awaitable, Callable, Iterator
@@ -19,7 +20,7 @@ from trio.testing import (
 )
 
 from greeter_trio._net.readiness import Watch
-from greeter_trio._net.socket_transport import SocketTransport, set_options
+from greeter_trio._net.socket_transport import KEEPALIVE, SocketTransport, set_options
 from greeter_trio._net.stream_transport import StreamTransport, socket_under, transport_over
 from greeter_trio._net.transport import SIZE
 from tests.support.certificates import Authority
@@ -492,12 +493,35 @@ def test_tcp_gets_the_options_that_trio_gives_it(
     if not has_low_water_mark:
         monkeypatch.delattr(socket, "TCP_NOTSENT_LOWAT", raising=False)
     with contextlib.closing(socket.socket()) as sock:
-        set_options(sock)
+        set_options(sock, 30)
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
         if option:
             mark = sock.getsockopt(socket.IPPROTO_TCP, option)
             assert (mark == SIZE) is has_low_water_mark
-    set_options(sock)  # it is closed: nothing happens
+    set_options(sock, 30)  # it is closed: nothing happens
+
+
+@pytest.mark.parametrize(
+    ("patience", "seconds"), [(30, 120), (90.5, 120.5), (2_000_000, 2_000_030)]
+)
+def test_a_path_that_has_died_breaks_the_connection(patience: float, seconds: float) -> None:
+    """Whether something is on its way or not, and not before the program's patience is over."""
+    with contextlib.closing(socket.socket()) as sock:
+        set_options(sock, patience)
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        for name, value in {**KEEPALIVE, "TCP_USER_TIMEOUT": seconds * 1000}.items():
+            option = getattr(socket, name, None)
+            if option is not None:
+                assert sock.getsockopt(socket.IPPROTO_TCP, option) == value
+
+
+@pytest.mark.parametrize("patience", [2_200_000, math.inf], ids=["no int", "for ever"])
+def test_patience_without_end_has_no_user_timeout(patience: float) -> None:
+    with contextlib.closing(socket.socket()) as sock:
+        set_options(sock, patience)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):
+            assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 0
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
 
 
 @kinds(*ALL)
@@ -527,7 +551,7 @@ def test_unix_sockets_get_no_options(monkeypatch: pytest.MonkeyPatch) -> None:
     (unix, unix_end), (tcp, tcp_end) = sockets("Unix"), sockets("TCP")
     with unix, unix_end.socket, tcp, tcp_end.socket:
         monkeypatch.setattr(socket.socket, "setsockopt", lambda *call: calls.append(call))
-        set_options(unix)
+        set_options(unix, 30)
         assert calls == []
-        set_options(tcp)
+        set_options(tcp, 30)
     assert calls

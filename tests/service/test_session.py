@@ -239,10 +239,26 @@ async def test_a_session_gives_back_what_it_took() -> None:
         sessions.shut_down()  # it does not run yet
         nursery.start_soon(session.run)
         await hears(dialogue())(Peer(stream))
-        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
         await stream.send_eof()
     assert sessions.places.may_accept()
     assert not getattr(readiness, "_watches", None)
+
+
+@pytest.mark.parametrize("before", ["nothing", "header", "TLS"])
+async def test_accepted_sockets_have_their_options(authority: Authority, before: str) -> None:
+    sessions = lines_sessions(limits=Limits(send_timeout=300), proxy_protocol=before == "header")
+    if before == "TLS":
+        sessions = secure_sessions(authority, limits=Limits(send_timeout=300))
+    sock, stream = sockets()
+    begins = {"header": says(HEADER), "TLS": secures(authority.path)}.get(before, play())
+    async with stream, trio.open_nursery() as nursery:
+        nursery.start_soon(sessions.open(sock, "client", Readiness()).run)
+        await play(begins, MEETS)(Peer(stream))
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):
+            assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 330_000
+        nursery.cancel_scope.cancel()
 
 
 @pytest.mark.parametrize(
