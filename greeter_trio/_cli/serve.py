@@ -16,7 +16,7 @@ import trio
 from greeter_trio._net.endpoints import Fd
 from greeter_trio._net.listeners import Listener, ListenError, adopt, open_listeners
 from greeter_trio._net.optional import optional
-from greeter_trio._net.tls_contexts import TLSError, server_context
+from greeter_trio._net.tls_contexts import TLSError, server_certificate
 from greeter_trio._server import serve
 from greeter_trio._service.sessions import Sessions
 from greeter_trio._service.settings import Settings
@@ -142,7 +142,7 @@ def _handle_signal(sessions: Sessions, options: ServeOptions, number: int) -> No
 
 def _load_certificate_again(sessions: Sessions, options: ServeOptions) -> None:
     try:
-        context = _ssl_context(options)
+        context = _ssl_context(options, again=True)
     except TLSError as exc:
         logger.error("The TLS certificate stays as it was: %s", exc)  # noqa: TRY400 - it says all
     else:
@@ -150,7 +150,8 @@ def _load_certificate_again(sessions: Sessions, options: ServeOptions) -> None:
         logger.info("The TLS certificate was loaded again: it holds for new connections")
 
 
-def _ssl_context(options: ServeOptions) -> ssl.SSLContext | None:
-    if options.tls is None:
+def _ssl_context(options: ServeOptions, *, again: bool = False) -> ssl.SSLContext | None:
+    tls = options.tls
+    if tls is None:
         return None
-    return server_context(options.tls.cert, options.tls.key, options.tls.client_ca)
+    return server_certificate(tls.cert, tls.key, tls.client_ca, again=again).context

@@ -1,8 +1,9 @@
-"""Text for people: bytes from the network made harmless, addresses, errors, numbers."""
+"""Text for people: bytes from the network made harmless, paths, addresses, errors, numbers."""
 
 import os
 import socket
 import unicodedata
+from collections.abc import Sequence
 
 _BIDI = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 _BREAKS = "\u2028\u2029"
@@ -33,6 +34,15 @@ def _escaped(char: str) -> str:
     return char
 
 
+def shown_path(path: str) -> str:
+    """Return a path for a message of one line: as it is, or as Python quotes it.
+
+    Quoted are control characters, line separators and other characters that are not printable,
+    bytes that are not UTF-8, and the empty path.
+    """
+    return path if path and path.isprintable() else repr(path)
+
+
 def format_address(sockname: object) -> str:
     """Return what `getsockname` or `getpeername` returned as HOST:PORT, or [HOST]:PORT for IPv6.
 
@@ -57,3 +67,14 @@ def strerror(number: int) -> str:
 def pluralized(number: int, noun: str) -> str:
     """Return `1 name`, `2 names`."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def listed(names: Sequence[str], most: int = 5) -> str:
+    """Return `a, b and c`, and at most so many names: `a, b, c, d, e and 3 more`.
+
+    No name is shown longer than the 253 characters that a DNS name can have (RFC 1035, 2.3.4).
+    """
+    shown = [name if len(name) <= 253 else f"{name[:250]}..." for name in names[:most]]
+    if len(names) > most:
+        shown.append(f"{len(names) - most} more")
+    return " and ".join(filter(None, (", ".join(shown[:-1]), *shown[-1:]))) or "no name"

@@ -3,6 +3,9 @@
 import enum
 import ssl
 
+UNKNOWN = "UNKNOWN_ERROR"
+"""What `reason` returns if OpenSSL has no name for what happened."""
+
 
 class Remedy(enum.Enum):
     """What would help after a handshake that failed, if that is known."""
@@ -42,6 +45,8 @@ _ALERTS = {
 
 # What OpenSSL finds here
 _FINDINGS = {
+    "CA_MD_TOO_WEAK": "the certificate is signed with a weak hash function",
+    "EE_KEY_TOO_SMALL": "the key is too short",
     "NO_SHARED_CIPHER": "{peer} has no cipher in common with us",
     "PEER_DID_NOT_RETURN_A_CERTIFICATE": "{peer} showed no certificate",
     "UNSUPPORTED_PROTOCOL": _OTHER_VERSION,
@@ -84,8 +89,8 @@ def remedy(exc: BaseException | None) -> Remedy | None:
 
 
 def reason(exc: OSError) -> str:
-    """Return OpenSSL's name for what happened, or `UNKNOWN_ERROR` where there is none."""
-    return getattr(exc, "reason", None) or "UNKNOWN_ERROR"
+    """Return OpenSSL's name for what happened, or `UNKNOWN` where there is none."""
+    return getattr(exc, "reason", None) or UNKNOWN
 
 
 def _plain(name: str) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import re
 import signal
 import socket
@@ -201,25 +202,27 @@ def test_counters(run: Run, capfd: Capture) -> None:
     assert capfd.readouterr().err == ""
 
 
+async def hang_up(run: Run, sessions: Sessions) -> object:
+    """Have the certificate loaded again, and return what new connections use then."""
+    run.told.clear()
+    signal.raise_signal(signal.SIGHUP)
+    while len(run.told) < 2:
+        await trio.lowlevel.checkpoint()
+    assert re.fullmatch(r"RELOADING=1\nMONOTONIC_USEC=\d+", run.told[0])
+    assert run.told[1] == "READY=1"
+    return sessions.settings.ssl_context
+
+
 def test_certificate_is_loaded_again(run: Run, tmp_path: Path, capfd: Capture) -> None:
     """At SIGHUP, and systemd is told; one that cannot be used changes nothing."""
     cert = Path(Authority(tmp_path).issue("localhost"))
 
-    async def hang_up(sessions: Sessions) -> object:
-        run.told.clear()
-        signal.raise_signal(signal.SIGHUP)
-        while len(run.told) < 2:
-            await trio.lowlevel.checkpoint()
-        assert re.fullmatch(r"RELOADING=1\nMONOTONIC_USEC=\d+", run.told[0])
-        assert run.told[1] == "READY=1"
-        return sessions.settings.ssl_context
-
     async def server(_: object, sessions: Sessions, shutdown: trio.Event) -> int:
         first = sessions.settings.ssl_context
-        second = await hang_up(sessions)
+        second = await hang_up(run, sessions)
         assert None is not first is not second is not None
         cert.write_bytes(b"nonsense")
-        assert await hang_up(sessions) is second
+        assert await hang_up(run, sessions) is second
         assert not shutdown.is_set()
         return 0
 
@@ -227,6 +230,25 @@ def test_certificate_is_loaded_again(run: Run, tmp_path: Path, capfd: Capture) -
     loaded, stays, _ = capfd.readouterr().err.splitlines()
     assert loaded == "The TLS certificate was loaded again: it holds for new connections"
     assert stays.startswith(f"The TLS certificate stays as it was: {cert}: there is no certificate")
+
+
+def test_certificate_from_a_pipe(run: Run, tmp_path: Path, capfd: Capture) -> None:
+    """It cannot be read again: SIGHUP does not stop the server to wait for it."""
+    out, into = os.pipe()
+    os.write(into, Path(Authority(tmp_path).issue("localhost")).read_bytes())
+    os.close(into)
+
+    async def server(_: object, sessions: Sessions, __: object) -> int:
+        context = sessions.settings.ssl_context
+        assert context is not None
+        assert await hang_up(run, sessions) is context
+        return 0
+
+    assert run(f"--port 0 --tls-cert /dev/fd/{out}", server) == 0
+    os.close(out)
+    stays, _ = capfd.readouterr().err.splitlines()
+    why = "it is a pipe, which can be read only once, at the start"
+    assert stays == f"The TLS certificate stays as it was: /dev/fd/{out}: {why}"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])

@@ -1,4 +1,4 @@
-"""Text for people: bytes from the network, addresses, errors, numbers."""
+"""Text for people: bytes from the network, paths, addresses, errors, numbers, lists."""
 
 import errno
 import os
@@ -6,7 +6,14 @@ import socket
 
 import pytest
 
-from greeter_trio._net.text import format_address, pluralized, printable, strerror
+from greeter_trio._net.text import (
+    format_address,
+    listed,
+    pluralized,
+    printable,
+    shown_path,
+    strerror,
+)
 
 BIDI = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 DANGEROUS = [*map(chr, range(0x20)), *map(chr, range(0x7F, 0xA0)), *BIDI, "\u2028", "\u2029"]
@@ -41,6 +48,25 @@ def test_what_is_not_utf8_is_replaced(data: bytes, shown: str) -> None:
     assert printable(data) == shown
 
 
+@pytest.mark.parametrize("path", ["cert.pem", "/a b/it's 小明.pem", r"C:\tls\cert.pem"])
+def test_most_paths_are_shown_as_they_are(path: str) -> None:
+    assert shown_path(path) == path
+
+
+@pytest.mark.parametrize(
+    ("path", "shown"),
+    [
+        ("", "''"),
+        ("a\nb: ok", r"'a\nb: ok'"),
+        ("a\x1b[31m", r"'a\x1b[31m'"),
+        ("a\u202eb", r"'a\u202eb'"),
+        ("a\udcff", r"'a\udcff'"),  # not UTF-8, as os.fsdecode returns it
+    ],
+)
+def test_a_path_does_not_break_a_message(path: str, shown: str) -> None:
+    assert shown_path(path) == shown
+
+
 @pytest.mark.parametrize(
     ("sockname", "shown"),
     [
@@ -70,3 +96,18 @@ def test_only_one_is_singular() -> None:
     numbers = (0, 1, 2, 1_000_000)
     shown = [pluralized(number, "name") for number in numbers]
     assert shown == ["0 names", "1 name", "2 names", "1000000 names"]
+
+
+@pytest.mark.parametrize(
+    ("names", "shown"),
+    [
+        ("", "no name"),
+        ("a", "a"),
+        ("a b", "a and b"),
+        ("a b c d e", "a, b, c, d and e"),
+        ("a b c d e f g h", "a, b, c, d, e and 3 more"),
+        ("a" * 253 + " " + "b" * 254, "a" * 253 + " and " + "b" * 250 + "..."),
+    ],
+)
+def test_lists_of_names(names: str, shown: str) -> None:
+    assert listed(names.split()) == shown

@@ -1,18 +1,18 @@
-"""TLS: the stream, what is said when a handshake fails, and contexts from files."""
+"""TLS: the stream, what is said when a handshake fails, and what contexts allow."""
 
 import contextlib
 import datetime as dt
 import re
 import ssl
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
 import pytest
 import trio
-from cryptography.hazmat.primitives import serialization
+import trustme
 from trio.testing import check_half_closeable_stream, memory_stream_pair, wait_all_tasks_blocked
 
 from greeter_core import (
@@ -23,7 +23,7 @@ from greeter_core import (
     ServerConnection,
 )
 from greeter_trio import drive
-from greeter_trio._net.tls_contexts import TLSError, client_context, server_context
+from greeter_trio._net.tls_contexts import client_context, server_context
 from greeter_trio._net.tls_stream import HandshakeFailed, TLSStream
 from greeter_trio._net.tls_words import Remedy, explain, remedy
 from tests.support.certificates import Authority
@@ -444,57 +444,61 @@ def test_contexts_are_strict(authority: Authority) -> None:
     assert client.check_hostname
 
 
-@pytest.fixture
-def _files(authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Be in a folder with PEM files, right and wrong."""
-    monkeypatch.chdir(tmp_path)
-    leaf = authority.ca.issue_cert(HOST)
-    key, cert = leaf.private_key_pem.bytes(), leaf.cert_chain_pems[0].bytes()
-    secret = serialization.load_pem_private_key(key, None).private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.BestAvailableEncryption(b"passphrase"),
-    )
-    first, _, *lines = cert.splitlines(keepends=True)
-    other = authority.ca.issue_cert(HOST).private_key_pem.bytes()
-    damaged = b"".join([first, b"!" * 64 + b"\n", *lines])
-    files = {"cert": cert, "key": key, "other": other, "secret": secret, "damaged": damaged}
-    for name, data in files.items():
-        Path(name).write_bytes(data)
+CIPHERS = """
+ECDHE-RSA-AES128-GCM-SHA256 ECDHE-RSA-AES256-GCM-SHA384 ECDHE-RSA-CHACHA20-POLY1305
+"""
+WEAK_CIPHERS = """
+ECDHE-RSA-AES128-SHA256 ECDHE-RSA-AES256-SHA DHE-RSA-AES128-GCM-SHA256 AES128-GCM-SHA256
+"""
 
 
-NO_CERTIFICATE = "there is no certificate in it; it must be a PEM file"
-NO_KEY = "there is no private key in it; it must be a PEM file"
+@pytest.mark.parametrize("cipher", [*CIPHERS.split(), *WEAK_CIPHERS.split()])
+async def test_ciphers_of_the_server(authority: Authority, cipher: str) -> None:
+    """With TLS 1.2 they have forward secrecy, and authenticate what they encrypt."""
+    cert = authority.ca.issue_cert(HOST, key_type=trustme.KeyType.RSA)
+    client = authority.client()
+    client.maximum_version = V1_2
+    client.set_ciphers(cipher)
+    ends = tls_ends((server_context(authority.save(cert), None), client), memory_stream_pair())
+    if cipher in CIPHERS.split():
+        await shake_hands(*ends)
+        return
+    failures = []
+
+    async def run(end: TLSStream) -> None:
+        with pytest.raises(HandshakeFailed) as caught:
+            await end.do_handshake()
+        failures.append(str(caught.value))
+
+    async with trio.open_nursery() as nursery:
+        for end in ends:
+            nursery.start_soon(run, end)
+    assert sorted(failures) == [f"the client {NO_CIPHER}", OLD_ALERT_SAYS]
 
 
-@pytest.mark.usefixtures("_files")
-@pytest.mark.parametrize(
-    ("ca", "cert", "key", "message"),
-    [
-        (None, "missing", "key", "missing: No such file or directory"),
-        (None, "cert", "missing", "missing: No such file or directory"),
-        (None, ".", "key", ".: Is a directory"),
-        (None, "key", "key", f"key: {NO_CERTIFICATE}"),
-        (None, "cert", "cert", f"cert: {NO_KEY}"),
-        (None, "cert", None, f"cert: {NO_KEY}"),
-        (None, "cert", "other", "other: this is not the key of the certificate in cert"),
-        (None, "cert", "secret", "secret: the key is encrypted; decrypt it with `openssl pkey -in"),
-        (None, "damaged", "key", "damaged or key: OpenSSL cannot read it ("),
-        ("missing", "cert", "key", "missing: No such file or directory"),
-        ("key", "cert", "key", f"key: {NO_CERTIFICATE}"),
-        ("damaged", "cert", "key", "damaged: OpenSSL cannot read it ("),
-        (None, None, "key", "key: a key is of no use without its certificate"),
-    ],
-)
-def test_files_that_cannot_be_used(
-    ca: str | None, cert: str | None, key: str | None, message: str
-) -> None:
-    """The error names the file, for both roles; no passphrase is asked for at the terminal."""
-    server_context("cert", "key")
-    client_context(None, "cert", "key")
-    with pytest.raises(TLSError, match=f"^{re.escape(message)}") as caught:
-        client_context(ca, cert, key)
-    assert "ssl.c" not in str(caught.value)
-    if cert:
-        with pytest.raises(TLSError, match=re.escape(str(caught.value))):
-            server_context(cert, key, ca)
+async def test_the_server_keeps_no_sessions(contexts: Contexts) -> None:
+    """Not even of conversations that ended as they should, with a client that would resume them."""
+    for _ in range(3):
+        ends = tls_ends(contexts, memory_stream_pair())
+        await shake_hands(*ends)
+        for end in ends:
+            await end.send_eof()
+        for end in ends:
+            assert await end.receive_some() == EOF
+            await end.aclose()
+    assert contexts[0].session_stats()["number"] == 0
+
+
+async def test_a_common_name_is_no_name_of_a_host(authority: Authority) -> None:
+    cert = authority.save(authority.ca.issue_cert(common_name=HOST))
+    contexts = server_context(cert, None), authority.client()
+    ends = tls_ends(contexts, memory_stream_pair())
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(fails, ends[0].do_handshake)
+        with pytest.raises(HandshakeFailed, match=f"^{INVALID} for 'localhost'$"):
+            await ends[1].do_handshake()
+
+
+async def fails(handshake: Callable[[], Awaitable[object]]) -> None:
+    with pytest.raises(HandshakeFailed):
+        await handshake()

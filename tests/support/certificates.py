@@ -1,10 +1,14 @@
 """Certificates for tests of TLS, made when they are needed."""
 
+import datetime as dt
 import ssl
 from pathlib import Path
 
 import attrs
 import trustme
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from greeter_trio._net.tls_contexts import client_context, server_context
 
@@ -30,6 +34,29 @@ class Authority:
     def save(self, leaf: trustme.LeafCert) -> str:
         path = self.folder / f"{len(list(self.folder.iterdir()))}.pem"
         leaf.private_key_and_cert_chain_pem.write_to_path(path)
+        return str(path)
+
+    def save_for(self, key: rsa.RSAPrivateKey, extension: x509.ExtensionType | None = None) -> str:
+        """Return a PEM file with this key and a certificate with this extension, and no other."""
+        now, day = dt.datetime.now(dt.UTC), dt.timedelta(days=1)
+        builder = x509.CertificateBuilder(
+            issuer_name=x509.load_pem_x509_certificate(self.ca.cert_pem.bytes()).subject,
+            subject_name=x509.Name([]),
+            public_key=key.public_key(),
+            serial_number=x509.random_serial_number(),
+            not_valid_before=now - day,
+            not_valid_after=now + day,
+        )
+        if extension:
+            builder = builder.add_extension(extension, critical=True)
+        signer = serialization.load_pem_private_key(self.ca.private_key_pem.bytes(), None)
+        assert isinstance(signer, ec.EllipticCurvePrivateKey)
+        cert = builder.sign(signer, hashes.SHA256())
+        pem, form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+        path = self.folder / f"{len(list(self.folder.iterdir()))}.pem"
+        path.write_bytes(
+            key.private_bytes(pem, form, serialization.NoEncryption()) + cert.public_bytes(pem)
+        )
         return str(path)
 
     def server(self, host: str = "localhost") -> ssl.SSLContext:

@@ -19,8 +19,8 @@ MODULES = "fcntl grp pty pwd resource termios tty"
 NAMES = """
 errno ENONET
 os O_CLOEXEC O_DIRECTORY O_NOFOLLOW O_NONBLOCK chown fork forkpty get_blocking geteuid getpgid
-os getuid killpg mkfifo openpty pread readv sched_getaffinity sendfile set_blocking setsid sysconf
-os tcgetpgrp uname unshare waitid writev
+os getuid killpg memfd_create mkfifo openpty pread readv sched_getaffinity sendfile set_blocking
+os setsid sysconf tcgetpgrp uname unshare waitid writev
 select epoll kqueue poll
 signal SIGALRM SIGCHLD SIGCONT SIGHUP SIGIO SIGKILL SIGPIPE SIGQUIT SIGSTOP SIGTSTP SIGTTIN SIGTTOU
 signal SIGUSR1 SIGUSR2 SIGWINCH alarm pause pthread_kill pthread_sigmask setitimer sigwait
