@@ -6,15 +6,29 @@ And when a handshake fails it drops the alert that would tell the peer why.
 """
 
 import contextlib
+import ipaddress
 import ssl
+from typing import Any
 
 import trio
 
 from .stream_transport import SteppedStream, transport_over
+from .text import printable
 from .tls_words import words
 
 _RECORD = 16384  # bytes: the most that one TLS record carries; OpenSSL buffers little more
 _FIRST_BYTES = (b"\x15", b"\x16")  # alert and handshake: the only records a peer can begin with
+
+
+def _address(text: str) -> str:
+    """Return an address as it is usually written; OpenSSL does not shorten those of IPv6."""
+    try:
+        return str(ipaddress.ip_address(text.strip()))
+    except ValueError:
+        return printable(text.encode())
+
+
+_NAMES = {"DNS": lambda name: printable(name.encode()), "IP Address": _address}
 
 
 class HandshakeFailed(Exception):
@@ -94,6 +108,19 @@ class TLSStream(trio.abc.HalfCloseableStream, SteppedStream):
             raise HandshakeFailed(words(exc, self._peer)) from exc
         except trio.BrokenResourceError as exc:
             raise HandshakeFailed(f"{self._peer} hung up during the handshake") from exc
+
+    def peer_names(self) -> tuple[str, ...]:
+        """Return, after the handshake, the names and IP addresses of the peer's certificate.
+
+        They are those in its subjectAltName (RFC 5280, 4.2.1.6), made harmless for a terminal; none
+        if they cannot be decoded, and where the peer's certificate is not verified.
+        """
+        try:
+            certificate: dict[str, Any] = self._tls.getpeercert() or {}
+        except UnicodeDecodeError:
+            return ()
+        names = certificate.get("subjectAltName", ())
+        return tuple(_NAMES[kind](name) for kind, name in names if kind in _NAMES)
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         """Receive what there is, up to 16384 bytes or `max_bytes`; `b""` is a close_notify."""
@@ -209,3 +236,26 @@ class TLSStream(trio.abc.HalfCloseableStream, SteppedStream):
             raise trio.BrokenResourceError(f"{self._peer} hung up without notice")
         self._incoming.write(data)
         return data
+
+
+async def names_of(
+    stream: trio.abc.HalfCloseableStream, context: ssl.SSLContext, server_hostname: str
+) -> tuple[str, ...]:
+    """Return the names and addresses that the certificate of the server at the other end is for.
+
+    This is for a message, after a handshake that failed because they do not include the name that
+    was looked for: connect once more, with the same `context`. The certificate must be signed by a
+    CA that is trusted, and may be for any name; `server_hostname` tells the server which
+    certificate to show. See `TLSStream.peer_names`. The stream is closed in any case.
+
+    Raises `HandshakeFailed`. There is no timeout.
+    """
+    async with stream:
+        checks = context.check_hostname
+        context.check_hostname = False  # OpenSSL copies it to each connection, right here
+        try:
+            tls = TLSStream(stream, context, server_side=False, server_hostname=server_hostname)
+        finally:
+            context.check_hostname = checks
+        await tls.do_handshake()
+        return tls.peer_names()

@@ -13,6 +13,8 @@ from typing import TypeAlias
 import pytest
 import trio
 import trustme
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import rsa
 from trio.testing import check_half_closeable_stream, memory_stream_pair, wait_all_tasks_blocked
 
 from greeter_core import (
@@ -24,7 +26,7 @@ from greeter_core import (
 )
 from greeter_trio import drive
 from greeter_trio._net.tls_contexts import client_context, server_context
-from greeter_trio._net.tls_stream import HandshakeFailed, TLSStream
+from greeter_trio._net.tls_stream import HandshakeFailed, TLSStream, names_of
 from greeter_trio._net.tls_words import Remedy, explain, remedy
 from tests.support.certificates import Authority
 from tests.support.clocks import cancel_when_blocked
@@ -502,3 +504,50 @@ async def test_a_common_name_is_no_name_of_a_host(authority: Authority) -> None:
 async def fails(handshake: Callable[[], Awaitable[object]]) -> None:
     with pytest.raises(HandshakeFailed):
         await handshake()
+
+
+NAMES = ("*.example.org", "127.0.0.1", "2001:db8::1", "example.com")
+# a domain with an escape sequence, a URI, and an address of three bytes (RFC 5280, 4.2.1.6)
+STRANGE = b"\x30\x11\x82\x04a\x1b[2\x86\x04a://\x87\x03abc"
+UNDECODABLE = b"\x30\x06\x82\x04a\xff\xffb"
+
+
+@pytest.mark.parametrize(
+    ("extension", "names"),
+    [
+        (None, NAMES),
+        (STRANGE, (r"a\x1b[2", "<invalid>")),
+        (UNDECODABLE, ()),
+    ],
+    ids=["all kinds", "strange", "undecodable"],
+)
+async def test_names_of_a_server(
+    authority: Authority, extension: bytes | None, names: tuple[str, ...]
+) -> None:
+    """They are found out with the context for which the name is wrong, which stays as strict."""
+    cert = authority.issue(*NAMES)
+    if extension is not None:
+        key = rsa.generate_private_key(65537, 2048)
+        san = x509.ObjectIdentifier("2.5.29.17")
+        cert = authority.save_for(key, x509.UnrecognizedExtension(san, extension))
+    client = authority.client()
+    ends = tls_ends((server_context(cert, None), client), memory_stream_pair())
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ends[0].do_handshake)
+        assert await names_of(ends[1].transport_stream, client, HOST) == names
+    assert client.check_hostname
+    with pytest.raises(trio.BrokenResourceError):
+        await ends[0].receive_some()
+
+
+async def test_names_that_nobody_vouches_for(authority: Authority, tmp_path: Path) -> None:
+    client = Authority(tmp_path).client()
+    ends = tls_ends((authority.server(), client), memory_stream_pair())
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(fails, ends[0].do_handshake)
+        with pytest.raises(HandshakeFailed, match=UNTRUSTED):
+            await names_of(ends[1].transport_stream, client, HOST)
+
+
+async def test_names_of_a_peer_that_shows_no_certificate(tls: Ends) -> None:
+    assert (tls[0].peer_names(), tls[1].peer_names()) == ((), (HOST,))
