@@ -92,7 +92,7 @@ async def connect(  # noqa: PLR0913 - most callers give three
             raise TimeoutError(f"cannot connect to {endpoint}: no answer within {timeout:g} s")
 
 
-async def _connect(  # noqa: PLR0913 - there is one caller
+async def _connect(  # noqa: PLR0913, PLR0917 - there is one caller
     endpoint: Tcp | Unix,
     ssl_context: ssl.SSLContext | None,
     encode_header: "HeaderEncoder | None",

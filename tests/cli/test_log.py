@@ -23,6 +23,7 @@ from tests.support.processes import PATIENCE
 from tests.support.servers import serving
 from tests.support.words import ESCAPES
 
+_os: Any = os  # Windows lacks some of it
 posix = pytest.mark.skipif(sys.platform == "win32", reason="its pipes always block")
 
 
@@ -107,7 +108,7 @@ LONG = b"x" * 20_000 + b"\n"  # more than a pipe promises to take at once
 def test_lines_for_a_reader_that_is_slow(pipe: tuple[int, int], *, blocking: bool) -> None:
     """The caller never waits; each line is whole, or lost and counted where it is missing."""
     reader, descriptor = pipe
-    os.set_blocking(descriptor, blocking)
+    _os.set_blocking(descriptor, blocking)
     writer = LineWriter(descriptor, note)
     for _ in range(200):  # 4 MB, and nobody reads
         writer.put(LONG)
@@ -116,12 +117,12 @@ def test_lines_for_a_reader_that_is_slow(pipe: tuple[int, int], *, blocking: boo
     lost = [line for line in lines if line != LONG]
     assert lost in ([], [b"%d lost\n" % (200 - kept)])
     writer.put(b"last\n")
-    rest = []
+    rest: list[bytes] = []
     while not rest or rest[-1] != b"last\n":
         rest += read_lines(reader, 1)
     assert set(rest) <= {LONG, b"last\n", *lost, b"%d lost\n" % (200 - (lines + rest).count(LONG))}
     assert len([line for line in lines + rest if line.endswith(b"lost\n")]) == 1
-    assert os.get_blocking(descriptor) is blocking  # others share that flag
+    assert _os.get_blocking(descriptor) is blocking  # others share that flag
     writer.close(PATIENCE)
 
 
@@ -186,7 +187,7 @@ def test_no_thread_can_be_had(pipe: tuple[int, int], monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(threading.Thread, "start", start)
     reader, descriptor = pipe
-    os.set_blocking(descriptor, False)
+    _os.set_blocking(descriptor, False)
     writer = LineWriter(descriptor, note)
     writer.put(b"first\n")
     assert os.read(reader, 100) == b"first\n"

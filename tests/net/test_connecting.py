@@ -256,7 +256,8 @@ async def test_a_unix_socket_with_a_full_backlog_is_waited_for(
         progress = Progress()
         with pytest.raises(TimeoutError, match="cannot connect to unix:socket: no answer within 5"):
             await connect(Unix("socket"), timeout=5, progress=progress)
-        assert (trio.current_time(), progress.stage) == (pytest.approx(5), Stage.CONNECT)
+        assert trio.current_time() == pytest.approx(5)
+        assert progress.stage is Stage.CONNECT
 
         async def make_room() -> None:
             await trio.sleep(1)
@@ -296,7 +297,8 @@ async def test_progress_tells_how_far_it_came(
             await connect(
                 Tcp(HOST, port), ssl_context=authority.client(), timeout=5, progress=progress
             )
-        assert progress == Progress(Stage.TLS, f"{HOST}:{port}", pytest.approx(10))
+        assert (progress.stage, progress.peer) == (Stage.TLS, f"{HOST}:{port}")
+        assert progress.connected_at == pytest.approx(10)
         await trio.sleep(3)  # the server closes its end
 
 
