@@ -43,6 +43,10 @@ _MODULES = {
 }
 
 
+def __dir__() -> list[str]:
+    return __all__
+
+
 def __getattr__(name: str) -> object:
     """Import a name when it is first asked for: in an import that is long, Ctrl-C is a traceback.
 

@@ -92,7 +92,7 @@ def _prepared(stream: Any) -> Any:  # noqa: ANN401 - a text stream, or None
         io.BufferedWriter(raw),
         encoding=stream.encoding,
         errors="backslashreplace",
-        line_buffering=stream.line_buffering,
+        line_buffering=stream.line_buffering or stream.write_through,
     )
 
 

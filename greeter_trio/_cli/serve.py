@@ -5,7 +5,6 @@ import errno
 import logging
 import signal
 import socket
-import ssl
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -16,7 +15,7 @@ import trio
 from greeter_trio._net.endpoints import Fd
 from greeter_trio._net.listeners import Listener, ListenError, adopt, open_listeners
 from greeter_trio._net.optional import optional
-from greeter_trio._net.tls_contexts import TLSError, server_certificate
+from greeter_trio._net.tls_contexts import TLSError
 from greeter_trio._server import serve
 from greeter_trio._service.sessions import Sessions
 from greeter_trio._service.settings import Settings
@@ -24,6 +23,7 @@ from greeter_trio._show.files import OutputError
 from greeter_trio._show.live import Output, recorded
 
 from . import systemd
+from .certificate import Certificate
 from .early import end_by_signal
 from .log import logger, make_handler
 from .output import print_error
@@ -73,10 +73,11 @@ def _raise_descriptor_limit() -> None:
 
 
 async def _serve(options: ServeOptions, outputs: Sequence[Output]) -> ExitStatus:
+    certificate = Certificate(options.tls)
     settings = Settings(
         config=options.config,
         limits=options.limits,
-        ssl_context=_ssl_context(options),
+        ssl_context=certificate.load(),
         proxy_protocol=options.proxy_protocol,
     )
     shutdown = trio.Event()
@@ -102,8 +103,9 @@ async def _serve(options: ServeOptions, outputs: Sequence[Output]) -> ExitStatus
         write_later = write_port_file(options.port_file, listeners) if options.port_file else None
         recording = closing.enter_context(recorded(outputs))
         sessions = Sessions(attrs.evolve(settings, recording=recording))
-        closing.enter_context(handled(others, partial(_handle_signal, sessions, options)))
+        closing.enter_context(handled(others, partial(_handle_signal, sessions, certificate)))
         async with trio.open_nursery() as nursery:
+            nursery.start_soon(certificate.watch)
             if write_later:
                 nursery.start_soon(write_later)
             systemd.notify("READY=1")
@@ -130,28 +132,21 @@ async def _listen(options: ServeOptions) -> list[Listener]:
     )
 
 
-def _handle_signal(sessions: Sessions, options: ServeOptions, number: int) -> None:
+def _handle_signal(sessions: Sessions, certificate: Certificate, number: int) -> None:
     """Log counters at SIGUSR1, load the certificate again at SIGHUP."""
     if signal.Signals(number).name == "SIGUSR1":
         sessions.counters.log()
     else:
         systemd.notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
-        _load_certificate_again(sessions, options)
+        _load_certificate_again(sessions, certificate)
         systemd.notify("READY=1")
 
 
-def _load_certificate_again(sessions: Sessions, options: ServeOptions) -> None:
+def _load_certificate_again(sessions: Sessions, certificate: Certificate) -> None:
     try:
-        context = _ssl_context(options, again=True)
+        context = certificate.load(again=True)
     except TLSError as exc:
         logger.error("The TLS certificate stays as it was: %s", exc)  # noqa: TRY400 - it says all
     else:
         sessions.use_ssl_context(context)
         logger.info("The TLS certificate was loaded again: it holds for new connections")
-
-
-def _ssl_context(options: ServeOptions, *, again: bool = False) -> ssl.SSLContext | None:
-    tls = options.tls
-    if tls is None:
-        return None
-    return server_certificate(tls.cert, tls.key, tls.client_ca, again=again).context

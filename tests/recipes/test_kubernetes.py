@@ -94,4 +94,4 @@ def test_the_probe(pod: Object) -> None:
     assert probe[:3] == container["command"] == ["python", *COMMAND[1:]]
     with serving() as server:
         assert run(*probe[3:], env=environment(GREETER_PORT=str(server.port))).returncode == 0
-    assert run(*probe[3:], env=environment(GREETER_PORT=str(server.port))).returncode == 1
+    assert run(*probe[3:], env=environment(GREETER_PORT=str(server.port))).returncode == 4
