@@ -87,13 +87,15 @@ def __dir__() -> list[str]:
     return __all__
 
 
-def __getattr__(name: str) -> object:
-    """Import what is about transcripts when it is first asked for: most programs do without."""
-    if name in __all__:
-        from . import _recorder, _replay, _steps, _transcript  # noqa: PLC0415 - that is the point
+if not _typing.TYPE_CHECKING:  # pragma: no branch - to a type checker any name would be there
 
-        for module in (_recorder, _replay, _steps, _transcript):
-            found = {each: value for each, value in vars(module).items() if each in __all__}
-            globals().update(found)
-        return globals()[name]
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    def __getattr__(name: str) -> object:
+        """Import what is about transcripts when it is first asked for: most programs do without."""
+        if name in __all__:
+            from . import _recorder, _replay, _steps, _transcript  # noqa: PLC0415 - on purpose
+
+            for module in (_recorder, _replay, _steps, _transcript):
+                found = {each: value for each, value in vars(module).items() if each in __all__}
+                globals().update(found)
+            return globals()[name]
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -47,12 +47,14 @@ def __dir__() -> list[str]:
     return __all__
 
 
-def __getattr__(name: str) -> object:
-    """Import a name when it is first asked for: in an import that is long, Ctrl-C is a traceback.
+if not TYPE_CHECKING:  # pragma: no branch - to a type checker any name would be there
 
-    And a command imports what it needs, and nothing else.
-    """
-    for module, names in _MODULES.items():
-        if name in names:
-            return getattr(importlib.import_module(f".{module}", __name__), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    def __getattr__(name: str) -> object:
+        """Import a name when it is first asked for.
+
+        In an import that is long, Ctrl-C would be a traceback; and a command imports what it needs.
+        """
+        for module, names in _MODULES.items():
+            if name in names:
+                return getattr(importlib.import_module(f".{module}", __name__), name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -238,8 +238,8 @@ class Session:
         return not self.received and isinstance(cause, (ConnectionResetError, BrokenPipeError))
 
     def _look_at_beginning(self) -> None:
-        if self._driver:
-            self._strangers.note(self._driver.began_with, format_address(self._log.peer))
+        beginning = self._driver.began_with if self._driver else b""
+        self._strangers.note(beginning, format_address(self._log.peer))
 
     def _end(self, reason: CloseReason, why: str) -> None:
         self.reason, self._why = reason, why

@@ -201,6 +201,24 @@ def test_names_from_a_generator() -> None:
     assert list(client.unanswered) == [b"Ada", b"Bob"]
 
 
+def test_names_that_wait_to_be_sent_are_counted() -> None:
+    """Which `exit` is not [C3, C6]."""
+    client = core.ClientConnection(now=0)
+    client.send_names([b"Ada", b"Bob", b"Eve"], 0)
+    client.send_exit(0)
+    assert client.unsent == 3
+    client.receive_data(b"Welcome!\nWhat's your name?", 0)
+    assert client.unsent == 2  # the answer to the first one shows what the server understands
+    client.receive_data(b"Hello Ada!\n", 0)
+    assert client.unsent == 0
+
+
+def test_names_that_are_not_there() -> None:
+    assert dir(core) == core.__all__
+    with pytest.raises(AttributeError, match=r"module 'greeter_core' has no attribute 'Grete'"):
+        core.Grete  # type: ignore[attr-defined]  # noqa: B018
+
+
 # Configuration
 
 CONFIGS: dict[str, Any] = {"ServerConfig": core.ServerConfig, "ClientConfig": core.ClientConfig}

@@ -58,6 +58,7 @@ def test_recorded_connection_does_what_the_plain_one_does(case: Case) -> None:
     assert watched.reads_while_sending == plain.reads_while_sending
     if isinstance(plain, ClientConnection):
         assert watched.unanswered == plain.unanswered
+        assert watched.unsent == plain.unsent
 
 
 openings = st.one_of(

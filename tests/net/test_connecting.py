@@ -239,6 +239,11 @@ async def test_a_socket_that_meets_itself_is_refused(monkeypatch: pytest.MonkeyP
     assert error.errno == errno.ECONNREFUSED
 
 
+async def test_a_socket_that_has_no_peer_any_more_has_not_met_itself() -> None:
+    with trio.socket.socket() as sock:
+        assert not connecting._is_connected_to_itself(sock)
+
+
 @pytest.mark.skipif(not AF_UNIX, reason="there are no Unix sockets")
 async def test_a_unix_socket_with_a_full_backlog_is_waited_for(
     autojump_clock: MockClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -15,6 +15,7 @@ from greeter_trio._net.endpoints import (
     parse_endpoint,
     parse_port,
     server_endpoint,
+    split_host,
 )
 
 LONGEST = 107 if sys.platform == "linux" else 103  # sockaddr_un in unix(7)
@@ -108,3 +109,46 @@ def test_ports_that_are_none(port: Any) -> None:
 def test_paths_that_no_unix_socket_can_have(path: str) -> None:
     with pytest.raises(ValueError, match=f"^{PATH.format(len(path.encode()), path)}$"):
         server_endpoint(f"unix:{path}", 0)
+
+
+@pytest.mark.parametrize(
+    ("text", "host", "port"),
+    [
+        ("greet.example", "greet.example", None),
+        ("greet.example:7", "greet.example", "7"),
+        ("127.0.0.1:", "127.0.0.1", ""),
+        (":7", "", "7"),
+        ("::1", "::1", None),
+        ("2001:db8::1:7", "2001:db8::1:7", None),
+        ("[::1]", "::1", None),
+        ("[::1]:7", "::1", "7"),
+        ("[fe80::1%eth0]:7", "fe80::1%eth0", "7"),
+        ("unix:a:7", "unix:a:7", None),
+        ("fd:7", "fd:7", None),
+    ],
+)
+def test_a_host_and_perhaps_a_port(text: str, host: str, port: str | None) -> None:
+    assert split_host(text) == (host, port)
+
+
+@pytest.mark.parametrize("text", ["[::1", "::1]", "[greet.example]", "[::1]7", "[]:7", "a[::1]:7"])
+def test_brackets_that_are_wrong(text: str) -> None:
+    with pytest.raises(ValueError, match=r"IPv6|\[IPV6\]"):
+        split_host(text)
+
+
+def test_brackets_of_an_address_are_left_out() -> None:
+    assert server_endpoint("[::1]", 7) == Tcp("::1", 7)
+
+
+def test_endpoints_are_shown_in_one_line() -> None:
+    assert str(Tcp("a\nb", 7)) == r"'a\nb':7"
+    assert str(Unix("a b\n")) == r"unix:'a b\n'"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has abstract sockets")
+def test_abstract_sockets() -> None:
+    assert Unix("@a").address == "\0a"
+    assert Unix("@a").is_abstract
+    assert Unix("./@a").address == "./@a"
+    assert not Unix("./@a").is_abstract

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import os
 import socket
+import stat
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -247,3 +248,40 @@ async def test_the_name_of_a_passed_abstract_socket_is_printable() -> None:
         listener = adopt(sock, shared=True)
         assert listener.name == f"unix:@{name}"
         listener.close()
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o660, 0o777])
+async def test_the_mode_of_the_file(mode: int) -> None:
+    """It has it from the beginning; umask is as before."""
+    umask = os.umask(0o077)
+    try:
+        (listener,) = await open_listeners([HERE], unix_mode=mode)
+        assert stat.S_IMODE(PATH.stat().st_mode) == mode
+        listener.close()
+    finally:
+        assert os.umask(umask) == 0o077
+
+
+async def test_a_folder_that_cannot_be_read_has_no_lock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A socket can be made there, all the same."""
+
+    def refuse(path: object, *_: object) -> int:
+        raise PermissionError(errno.EACCES, "Permission denied", path)
+
+    monkeypatch.setattr(os, "open", refuse)
+    async with listening(HERE) as (listener,):
+        check_reachable(listener)
+
+
+async def test_advice_is_about_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    why = "No such file or directory (the folder must exist)"
+    assert await listen_error(Unix("no/socket")) == f"cannot listen on unix:no/socket: {why}"
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(socket.socket, "bind", refuse)
+    why = "Permission denied (this user must be allowed to make files in the folder)"
+    assert await listen_error(HERE) == f"cannot listen on unix:socket: {why}"
+    if sys.platform == "linux":
+        assert await listen_error(Unix("@a")) == f"cannot listen on unix:@a: {why}"

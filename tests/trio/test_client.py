@@ -274,6 +274,21 @@ async def test_a_client_that_gives_up_in_the_middle_of_a_name_resets_the_connect
 # Connecting
 
 
+async def test_names_that_wait_to_be_sent_are_counted() -> None:
+    async with scripted(play(says(WELCOME + PROMPT), hears(b"Ada\n"), hears_rest())) as port:
+        stream = await trio.open_tcp_stream(HOST, port)
+        async with stream:
+            greeter = Greeter(stream)
+            greeter.ask([b"Ada", b"Bob", b"Cleo"])
+            greeter.ask_exit()
+            assert greeter.unsent == 3
+            await greeter.wait_welcomed()
+            while greeter.unsent == 3:
+                with trio.move_on_after(0.01):
+                    await greeter.wait_greeted(1)
+            assert greeter.unsent == 2  # the first one shows whether lines are understood
+
+
 async def test_a_refused_connection_is_an_oserror() -> None:
     with socket.create_server((HOST, 0)) as listener:
         port: int = listener.getsockname()[1]

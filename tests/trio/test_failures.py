@@ -81,3 +81,11 @@ def test_what_broke_the_connection_is_the_cause() -> None:
     assert str(first) == "the connection to the server was lost (Connection reset by peer)"
     assert first.__cause__ is second.__cause__ is broke
     assert first is not second  # each task that waits raises its own
+
+
+def test_its_repr_is_short_however_many_names_are_unanswered() -> None:
+    failed = ConversationFailed("the server said no", EndReason.REFUSED, ("x" * 1000,) * 60_000)
+    shown = "<ConversationFailed: the server said no; 60000 names unanswered>"
+    assert repr(failed) == shown
+    assert repr(ExceptionGroup("all", [failed])).count("x") < 10
+    assert copy.copy(failed).unanswered == failed.unanswered

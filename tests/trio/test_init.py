@@ -2,6 +2,7 @@
 
 import runpy
 import signal
+import subprocess
 import sys
 from collections.abc import Callable
 
@@ -12,8 +13,11 @@ import greeter_trio
 
 def test_the_public_names() -> None:
     assert greeter_trio.__all__ == sorted(set(greeter_trio.__all__))
+    assert dir(greeter_trio) == greeter_trio.__all__
     for name in greeter_trio.__all__:
         assert getattr(greeter_trio, name).__doc__
+    with pytest.raises(AttributeError, match=r"module 'greeter_trio' has no attribute 'Greetre'"):
+        greeter_trio.Greetre  # type: ignore[attr-defined]  # noqa: B018
     promised = {"ConversationFailed", "Greeter", "drive", "open_greeter", "serve_greeter"}
     assert promised <= set(greeter_trio.__all__)
 
@@ -36,3 +40,11 @@ def test_the_package_can_be_run(
         runpy.run_module("greeter_trio.__main__", run_name="imported")  # which runs nothing
     finally:
         signal.signal(signal.SIGINT, usual)
+
+
+def test_importing_the_package_is_quick() -> None:
+    """So there is hardly a moment in which Ctrl-C is a traceback; a name is imported when asked."""
+    code = "import sys, greeter_trio; before = 'trio' in sys.modules; greeter_trio.drive; "
+    code += "print(before, 'trio' in sys.modules, 'greeter_trio._server' in sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout == "False True False\n"
