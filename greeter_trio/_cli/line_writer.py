@@ -5,8 +5,9 @@ import os
 import select
 import stat
 import threading
+import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import attrs
@@ -16,6 +17,7 @@ from .output import wait_until
 _select: Any = select  # Windows has no poll
 
 _MOST = 2**20  # bytes that wait to be written
+_GATHERED = 0.005  # seconds in which lines are gathered that are written together
 
 
 @attrs.frozen
@@ -33,8 +35,8 @@ class LineWriter:
     it, further lines are dropped. They are counted, as are those that could not be written, and
     `note` makes the line that tells their number, which is written where they are missing.
 
-    A regular file is written directly; so is everything else, if it can be written at once, where
-    no thread can be had.
+    What never blocks, a regular file or the null device, is written directly; so is everything else
+    that can be written at once, where no thread can be had.
     """
 
     def __init__(self, descriptor: int, note: Callable[[int], bytes]) -> None:
@@ -47,7 +49,8 @@ class LineWriter:
         self._changed = threading.Condition()
         self._is_closing = False
         self._thread: threading.Thread | None = None
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        self._never_blocks = _never_blocks(descriptor)
+        if not self._never_blocks:
             thread = threading.Thread(target=self._run, name="log", daemon=True)
             try:
                 thread.start()
@@ -62,7 +65,7 @@ class LineWriter:
                 self._put(self._noted())
             self._put(_Line(line, 1))
         if not self._thread:
-            self._write_all(waits=False)
+            self._write_all(waits=self._never_blocks)
 
     def close(self, timeout: float) -> None:
         """Wait until all is written, `timeout` seconds at most; what is left then is lost."""
@@ -86,6 +89,9 @@ class LineWriter:
 
     def _run(self) -> None:
         while self._wait():
+            time.sleep(
+                _GATHERED
+            )  # to wake up for each line costs the event loop more than the line
             self._write_all(waits=True)
 
     def _wait(self) -> bool:
@@ -98,27 +104,29 @@ class LineWriter:
     def _write_all(self, *, waits: bool) -> None:
         while True:
             with self._changed:
-                if not self._waiting:
-                    return
-                line = self._waiting.popleft()
-            written = self._write(line.data, waits=waits)
+                lines, self._waiting = self._waiting, deque()
+            if not lines:
+                return
+            lost = self._write(lines, waits=waits)
             with self._changed:
-                self._size -= len(line.data)
-                if not written:
-                    self._lost += line.lines
-                elif self._lost and not self._waiting:
+                self._size -= sum(len(line.data) for line in lines)
+                self._lost += lost
+                if self._lost and not lost and not self._waiting:
                     self._put(self._noted())
 
-    def _write(self, data: bytes, *, waits: bool) -> bool:
-        """Write a line, after what is left of the one before; return whether it was begun."""
+    def _write(self, lines: Sequence[_Line], *, waits: bool) -> int:
+        """Write lines, after what is left of the one before; return how many were not begun."""
         self._rest = self._left_of(self._rest, waits=waits)
         if self._rest:
-            return False
-        rest = self._left_of(data, waits=waits)
-        if rest == data:
-            return False
-        self._rest = rest
-        return True
+            return sum(line.lines for line in lines)
+        left, lost = self._left_of(b"".join(line.data for line in lines), waits=waits), 0
+        for line in reversed(lines):
+            if len(left) < len(line.data):
+                break
+            left = left[: -len(line.data)]
+            lost += line.lines
+        self._rest = left
+        return lost
 
     def _left_of(self, data: bytes, *, waits: bool) -> bytes:
         """Write as much of it as can be written, and return the rest."""
@@ -138,3 +146,10 @@ class LineWriter:
         poll = _select.poll()
         poll.register(self._descriptor, _select.POLLOUT)
         return bool(poll.poll(0))
+
+
+def _never_blocks(descriptor: int) -> bool:
+    status = os.fstat(descriptor)
+    if stat.S_ISCHR(status.st_mode):
+        return status.st_rdev == os.stat(os.devnull).st_rdev  # noqa: PTH116 - Windows has no Path of it
+    return stat.S_ISREG(status.st_mode)

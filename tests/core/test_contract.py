@@ -202,7 +202,7 @@ def test_names_from_a_generator() -> None:
 
 
 def test_names_that_wait_to_be_sent_are_counted() -> None:
-    """Which `exit` is not [C3, C6]."""
+    """Which `exit` is not [C3.6, C6.3]."""
     client = core.ClientConnection(now=0)
     client.send_names([b"Ada", b"Bob", b"Eve"], 0)
     client.send_exit(0)
