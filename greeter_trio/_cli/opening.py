@@ -20,7 +20,6 @@ from greeter_core import ClientConfig, ClientConnection, ClientEvent, EndReason
 from greeter_trio import ConversationFailed, Greeter
 from greeter_trio._net import advice
 from greeter_trio._net.connecting import Connected, ConnectError, Progress, connect
-from greeter_trio._net.tls_contexts import TLSError, client_context
 from greeter_trio._net.tls_stream import HandshakeFailed
 
 from .client_options import ClientOptions
@@ -247,6 +246,8 @@ async def _wait_welcomed(
 def _tls_context(options: ClientOptions) -> ssl.SSLContext | None:
     if options.tls is None:
         return None
+    from greeter_trio._net.tls_contexts import TLSError, client_context  # noqa: PLC0415 - it is rare
+
     try:
         return client_context(options.tls.ca, options.tls.cert, options.tls.key)
     except TLSError as exc:
