@@ -34,6 +34,13 @@ class Stage(enum.Enum):
     TLS = "tls"  #: there is no TLS
 
 
+_TOO_LATE = {
+    Stage.RESOLVE: "cannot connect to {}: its name was not resolved within {:g} s",
+    Stage.CONNECT: "cannot connect to {}: no answer within {:g} s",
+    Stage.TLS: "cannot connect to {} with TLS: no answer within {:g} s",
+}
+
+
 @attrs.define
 class Progress:
     """How far connecting has come, also when it has failed."""
@@ -89,7 +96,7 @@ async def connect(  # noqa: PLR0913 - most callers give three
         with trio.move_on_after(timeout) as scope:
             return await _connect(endpoint, ssl_context, encode_header, family, timeout, reached)
         if not is_late(scope):
-            raise TimeoutError(f"cannot connect to {endpoint}: no answer within {timeout:g} s")
+            raise TimeoutError(_TOO_LATE[reached.stage].format(endpoint, timeout))
 
 
 async def _connect(  # noqa: PLR0913, PLR0917 - there is one caller

@@ -174,7 +174,9 @@ async def test_it_is_over_when_it_says(clock: MockClock, seconds: float) -> None
 async def test_connecting_is_cut_short(clock: MockClock) -> None:
     resolve()  # which never answers
     failed = await failure(Tcp("greet.example", 6000), retry_for=4)
-    assert str(failed) == "cannot connect to greet.example:6000: no answer within 4 s"
+    assert (
+        str(failed) == "cannot connect to greet.example:6000: its name was not resolved within 4 s"
+    )
     assert failed.failure.stage is Stage.RESOLVE
     assert clock.current_time() == pytest.approx(4)
 
@@ -243,7 +245,7 @@ async def test_a_unix_socket_without_a_server(tmp_path: Path) -> None:
 async def test_silence_in_the_tls_handshake(clock: MockClock, trust: ClientTls) -> None:
     async with scripted(hears_rest()) as port:
         failed = await failure(port, tls=trust)
-    message = f"cannot connect to {HOST}:{port}: no answer within 5 s"
+    message = f"cannot connect to {HOST}:{port} with TLS: no answer within 5 s"
     assert failed.failure == Failure(message, ExitStatus.TIMED_OUT, Stage.TLS)
     assert failed.measurements.peer == f"{HOST}:{port}"
     assert failed.measurements.connect_ms is not None
