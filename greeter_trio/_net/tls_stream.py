@@ -6,7 +6,7 @@ And when a handshake fails it drops the alert that would tell the peer why.
 """
 
 import contextlib
-import ipaddress
+import socket
 import ssl
 from typing import Any
 
@@ -23,9 +23,10 @@ _FIRST_BYTES = (b"\x15", b"\x16")  # alert and handshake: the only records a pee
 def _address(text: str) -> str:
     """Return an address as it is usually written; OpenSSL does not shorten those of IPv6."""
     try:
-        return str(ipaddress.ip_address(text.strip()))
-    except ValueError:
+        packed = socket.inet_pton(socket.AF_INET6, text.strip())
+    except OSError:
         return printable(text.encode())
+    return socket.inet_ntop(socket.AF_INET6, packed)
 
 
 _NAMES = {"DNS": lambda name: printable(name.encode()), "IP Address": _address}
