@@ -8,6 +8,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -149,7 +150,6 @@ class LineWriter:
 
 
 def _never_blocks(descriptor: int) -> bool:
-    status = os.fstat(descriptor)
-    if stat.S_ISCHR(status.st_mode):
-        return status.st_rdev == os.stat(os.devnull).st_rdev  # noqa: PTH116 - Windows has no Path of it
-    return stat.S_ISREG(status.st_mode)
+    status: Any = os.fstat(descriptor)  # Windows has no st_rdev
+    null: Any = Path(os.devnull).stat() if stat.S_ISCHR(status.st_mode) else None
+    return stat.S_ISREG(status.st_mode) or (null and status.st_rdev == null.st_rdev)
