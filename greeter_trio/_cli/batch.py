@@ -64,6 +64,7 @@ class Batch:
         self._names = options.names
         self._measurements = Measurements()
         self._failure: Failure | None = None  # the first one, which decides the exit status
+        self._has_object = False  # whether a name has failed with it
         self._asking = trio.CancelScope()
         self._asked: deque[_Asked] = deque()  # in order; the first one is not settled
         self._unsent: deque[_Asked] = deque()  # those of them that the server has yet to ask for
@@ -116,11 +117,13 @@ class Batch:
                 try:
                     await greeter.wait_ended(EndReason.EXIT)
                 except ConversationFailed as exc:
-                    failure = conversation.failure(exc, has_asked_exit=self._exit_asked)
+                    # After the NAMEs, which are asked together, nothing but `exit` comes.
+                    has_asked = self._exit_asked or bool(self._names and self._count)
+                    failure = conversation.failure(exc, has_asked_exit=has_asked)
                 self._asking.cancel()
             if failure:  # nothing more is asked now
                 self._report_end(failure)
-            if self._failure and not self._count:
+            if self._failure and not self._has_object:
                 self._printer.send_nowait(_Asked(None, error=self._failure))
             self._printer.close()
         if self._output_failure:  # not raised within the nursery, which makes a group of it
@@ -132,6 +135,7 @@ class Batch:
     def _report_end(self, failure: Failure) -> None:
         self._fail(failure)
         rest = [asked for asked in self._asked if not asked.is_settled]
+        self._has_object = self._has_object or bool(rest)
         for asked in rest:
             print_error(f"not greeted: {asked.shown}")
             asked.error = failure
@@ -206,6 +210,7 @@ class Batch:
         if problem := problem_with(line):
             asked.error = Failure(f"line {number} is left out: {problem}")
             self._fail(asked.error)
+            self._has_object = True
             return
         with suppress(LocalProtocolError):  # the conversation is over, which is reported then
             greeter.ask([line])

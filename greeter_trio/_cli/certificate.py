@@ -24,23 +24,25 @@ class Certificate:
         self._validity: Validity | None = None
 
     def load(self, *, again: bool = False) -> ssl.SSLContext | None:
-        """Return the context for these files, None without any, and warn if that is due.
+        """Return the context for these files, None without any.
 
-        `again` is for another time in one process. Raises `TLSError`.
+        `again` is for another time in one process; then it warns at once, if that is due. Raises
+        `TLSError`.
         """
         files = self._files
         if files is None:
             return None
         found = server_certificate(files.cert, files.key, files.client_ca, again=again)
         self._validity = found.validity
-        self._warn()
+        if again:
+            self._warn()
         return found.context
 
     async def watch(self) -> None:
-        """Warn once a day while that is due, until cancelled."""
+        """Warn at once and then daily while that is due, until cancelled."""
         while True:
-            await trio.sleep(_DAY)
             self._warn()
+            await trio.sleep(_DAY)
 
     def _warn(self) -> None:
         text = self._validity and warning(self._validity, dt.datetime.now(dt.UTC))

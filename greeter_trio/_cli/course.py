@@ -110,3 +110,8 @@ def tls_error(exc: BaseException | None) -> ssl.SSLError | None:
     while exc is not None and not isinstance(exc, ssl.SSLError):
         exc = exc.__cause__
     return exc
+
+
+def is_for_another_name(error: ssl.SSLError | None) -> bool:
+    """Return whether the certificate is not for this host: X509_V_ERR_… in openssl/x509_vfy.h."""
+    return isinstance(error, ssl.SSLCertVerificationError) and error.verify_code in (62, 64)

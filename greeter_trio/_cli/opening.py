@@ -20,10 +20,12 @@ from greeter_core import ClientConfig, ClientConnection, ClientEvent, EndReason
 from greeter_trio import ConversationFailed, Greeter
 from greeter_trio._net import advice
 from greeter_trio._net.connecting import Connected, ConnectError, Progress, connect
+from greeter_trio._net.endpoints import Tcp
+from greeter_trio._net.hosts import certified_host
 from greeter_trio._net.tls_stream import HandshakeFailed
 
 from .client_options import ClientOptions
-from .course import Course, remedy_for, tls_error
+from .course import Course, is_for_another_name, remedy_for, tls_error
 from .status import ExitStatus, Failure, Stage
 
 if TYPE_CHECKING:
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from greeter_trio._net.proxy import HeaderEncoder
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 1.0  # seconds between attempts
+_LOOK = 2.0  # seconds for another look at a certificate
 _SHORTEST = 0.1  # seconds that the last attempt has
 
 _ADVICE = dict.fromkeys(
@@ -178,9 +181,34 @@ class Opener:
             if progress.connected_at is not None:
                 measurements.connect_ms = milliseconds(progress.connected_at - start)
             failure, final = self._failure(exc, Stage(progress.stage.value))
+            if is_for_another_name(tls_error(exc)):
+                names = await self._certified_names(limit)
+                failure = attrs.evolve(failure, message=f"{failure.message}{names}")
             raise NoConversation(failure, measurements, final=final) from exc
         measurements = Measurements(connected.peer, connected.tls, milliseconds_since(start))
         return connected, measurements
+
+    async def _certified_names(self, limit: float) -> str:
+        """Return for which names the server's certificate is, or nothing if that takes too long."""
+        from greeter_trio._net.text import listed  # noqa: PLC0415 - it is rare
+        from greeter_trio._net.tls_stream import names_of  # noqa: PLC0415
+
+        endpoint, context = self._options.endpoint, self._context
+        if not (isinstance(endpoint, Tcp) and endpoint.host and context):
+            return ""
+        names: tuple[str, ...] = ()
+        with (
+            trio.move_on_at(min(limit, trio.current_time() + _LOOK)),
+            contextlib.suppress(ConnectError, HandshakeFailed, TimeoutError),
+        ):
+            connected = await connect(
+                endpoint,
+                encode_header=self._encode_header,
+                timeout=_LOOK,
+                family=self._options.family,
+            )
+            names = await names_of(connected.stream, context, certified_host(endpoint.host))
+        return f"; it is for {listed(names)}" if names else ""
 
     def _failure(self, exc: Exception, stage: Stage) -> tuple[Failure, bool]:
         """Return what to tell of a failure to connect, and whether it is final."""

@@ -256,7 +256,10 @@ async def test_silence_in_the_tls_handshake(clock: MockClock, trust: ClientTls) 
 @pytest.mark.parametrize(
     ("problem", "message"),
     [
-        ("name", f"with TLS: the server's certificate is not valid for '{HOST}'"),
+        (
+            "name",
+            f"the server's certificate is not valid for '{HOST}'; it is for other.example",
+        ),
         ("CA", "with TLS: the server's certificate is signed by no CA that is trusted here (--ca)"),
         ("no TLS", "with TLS: the server does not speak TLS on this port"),
         ("TLS 1.2", "no cipher in common with us, or demands a certificate (--cert, --key)"),
