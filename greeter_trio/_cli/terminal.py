@@ -9,9 +9,12 @@ the end whatever happens.
 import contextlib
 import math
 import os
+import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
+import attrs
 import trio
 
 from greeter_core import (
@@ -33,8 +36,10 @@ from . import stdio
 from .client_options import ClientOptions
 from .opening import Conversation, NoConversation
 from .output import print_error
+from .signals import available, handled
 from .status import ExitStatus
 
+_os: Any = os  # Windows has no process groups
 _termios = optional("termios")
 _readline = optional("readline")  # edits lines for input(); without it the terminal alone does
 if _readline:
@@ -85,7 +90,7 @@ class Terminal:
         greeter = conversation.greeter
         # Names are bytes, and are sent as they are typed, in whatever encoding that is.
         sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")  # type: ignore[union-attr]
-        with _terminal_kept():
+        with _terminal_kept() as modes, _job_control(modes, self._draw_again):
             try:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._ask_when_prompted, greeter)
@@ -164,6 +169,11 @@ class Terminal:
             if sys.stderr is not None and sys.stderr.isatty():
                 print(f"Connected to {self._endpoint}: exit or Ctrl-D ends it.", file=sys.stderr)
 
+    def _draw_again(self) -> None:
+        """Draw the prompt, and what is typed already, where the shell has drawn meanwhile."""
+        if self._asking and _readline:
+            self._show(f"\r{ASK}{_readline.get_line_buffer()}", end="")
+
     def _show(self, line: str, end: str = "\n") -> None:
         if self._output_failure:
             return
@@ -183,14 +193,71 @@ async def _read_terminal() -> bytes:
     return os.read(0, 4096)
 
 
+@attrs.define
+class _Modes:
+    """Modes of the terminal, as termios(3) has them; None where there are none."""
+
+    own: list[Any] | None = None
+    """As it was at first, and is to be at the end."""
+    typing: list[Any] | None = None
+    """While readline reads a line."""
+
+    def set(self, mode: list[Any] | None) -> None:
+        """Put the terminal in this mode."""
+        if _termios and mode:
+            with contextlib.suppress(_termios.error):  # the terminal itself is gone
+                _termios.tcsetattr(0, _termios.TCSANOW, mode)
+
+
 @contextlib.contextmanager
-def _terminal_kept() -> Iterator[None]:
+def _terminal_kept() -> Iterator[_Modes]:
+    """Yield the terminal's modes, and put it in its own at the end."""
+    modes = _Modes()
     if not _termios:  # the console of Windows is never in another mode
-        yield
+        yield modes
         return
-    settings = _termios.tcgetattr(0)
+    tcgetattr = _termios.tcgetattr
+    modes.own = tcgetattr(0)
+
+    def note() -> None:
+        modes.typing = tcgetattr(0)
+
+    if _readline:
+        _readline.set_pre_input_hook(note)
     try:
-        yield
+        yield modes
     finally:
-        with contextlib.suppress(_termios.error):  # the terminal itself is gone
-            _termios.tcsetattr(0, _termios.TCSANOW, settings)
+        modes.set(modes.own)
+
+
+@contextlib.contextmanager
+def _job_control(modes: _Modes, draw_again: Callable[[], object]) -> Iterator[None]:
+    """Within the block, let the shell stop this process (Ctrl-Z) and continue it (`fg`).
+
+    A shell leaves the terminal in its own mode then, and readline, in its thread, does not notice.
+    """
+
+    def stop(number: int) -> None:
+        modes.set(modes.own)
+        before = signal.signal(number, signal.SIG_DFL)
+        signal.raise_signal(
+            number
+        )  # it returns when the process goes on, or nobody has job control
+        signal.signal(number, before)
+        if is_in_foreground():
+            modes.set(modes.typing)
+
+    def go_on(_: int) -> None:
+        if is_in_foreground():  # otherwise the terminal is another job's
+            modes.set(modes.typing)
+            draw_again()
+
+    def is_in_foreground() -> bool:
+        try:
+            return bool(_os.tcgetpgrp(0) == _os.getpgrp())
+        except OSError:  # the terminal itself is gone
+            return False
+
+    stops = [each for each in available("SIGTSTP") if signal.getsignal(each) is not signal.SIG_IGN]
+    with handled(stops, stop), handled(available("SIGCONT"), go_on):
+        yield

@@ -257,6 +257,7 @@ async def test_failures(  # noqa: PLR0917 - pytest names them
     assert (done.stdout, done.returncode) == (b"".join(map(hello, NAMES[:number])), status)
     as_json = await call(server, "--json", *NAMES)
     assert (errors(as_json), as_json.returncode) == (errors(done), status)
+    expected: list[tuple[str | None, str | None]]
     expected = [(name, said if name in NAMES[number:] else None) for name in NAMES]
     # A failure to which no name belongs has an object of its own.
     expected += [(None, said)] * (number == len(NAMES))

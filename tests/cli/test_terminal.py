@@ -7,6 +7,7 @@ settings are what they were before.
 import contextlib
 import os
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,7 +18,15 @@ from typing import Any, TypeAlias
 import pytest
 
 from tests.support import words
-from tests.support.processes import PATIENCE, Output, Peer, environment, free_port, scripted
+from tests.support.processes import (
+    COMMAND,
+    PATIENCE,
+    Output,
+    Peer,
+    environment,
+    free_port,
+    scripted,
+)
 from tests.support.words import ADA, GOODBYE, PROMPT, WELCOME, hello
 
 if sys.platform == "win32":
@@ -276,3 +285,109 @@ def test_json(port: int) -> None:
         terminal.type(CTRL_D)
         assert terminal.end(0).endswith("}\n")
     assert b"name?" not in terminal.screen.all()
+
+
+# Locales
+
+
+@pytest.mark.parametrize(
+    "locale",
+    [
+        {"LC_ALL": "en_US.UTF-8"},  # which may not be installed
+        {"LC_ALL": "C"},
+        {"LC_ALL": "C", "PYTHONUTF8": "0"},
+        {"LC_ALL": "de_DE.ISO-8859-1"},
+        {"LC_ALL": "C.UTF-8"},
+        {"PYTHONIOENCODING": "latin-1"},
+    ],
+    ids=lambda locale: " ".join(f"{name}={value}" for name, value in locale.items()),
+)
+def test_what_is_typed_slowly_is_sent_as_it_is(locale: dict[str, str]) -> None:
+    """Readline gets each byte by itself, and loses none, whatever the locale is."""
+    with (
+        scripted(conversation("Zoë小明".encode())) as port,
+        client(port, env=environment(**locale)) as terminal,
+    ):
+        terminal.expect(ASK)
+        for char in "Zoë小明":
+            for byte in char.encode():
+                terminal.type(bytes([byte]))
+            terminal.expect(char)  # it is shown before the next one is typed
+        terminal.type(ENTER)
+        terminal.answer(CTRL_D)
+        assert terminal.end(0).endswith("Goodbye!\n")
+
+
+def test_bytes_of_another_encoding_are_sent_as_they_are() -> None:
+    with (
+        scripted(conversation(b"Zo\xeb")) as port,
+        client(port, env=environment(LC_ALL="C")) as terminal,
+    ):
+        terminal.answer(b"Zo\xeb\r")
+        terminal.answer(CTRL_D)
+        assert terminal.end(0).endswith("Goodbye!\n")
+
+
+# Stopped, and continued
+
+
+def stop(terminal: Terminal) -> None:
+    terminal.process.send_signal(signal.SIGSTOP)
+    if sys.platform == "linux":
+        os.waitid(os.P_PID, terminal.process.pid, os.WSTOPPED)
+
+
+def test_a_prompt_is_drawn_again_when_it_goes_on(port: int) -> None:
+    """With what was typed, once, and in readline's mode, whatever the shell has left."""
+    if sys.platform != "linux":
+        pytest.skip("Python has no waitid on macOS before 3.13")
+    with client(port) as terminal:
+        terminal.answer("Ad")
+        terminal.expect("Ad")
+        stop(terminal)
+        terminal.reset()  # as a shell does
+        terminal.process.send_signal(signal.SIGCONT)
+        terminal.expect("\r" + ASK.decode() + "Ad")
+        terminal.type("x" + BACKSPACE + "a" + ENTER)
+        terminal.expect("Hello Ada!\r\n")
+        terminal.answer(CTRL_D)
+        shown = terminal.end(0)
+    assert "Ad" not in shown
+    assert terminal.screen.all().count(ASK) == 3
+
+
+def test_ctrl_z_without_job_control(port: int) -> None:
+    """Nobody could continue it, so it goes on, and nothing has changed."""
+    with client(port) as terminal:
+        terminal.answer("Ad")
+        terminal.expect("Ad")
+        terminal.type("\x1a")  # of what was not read yet the terminal forgets all
+        terminal.type("a" + ENTER)
+        terminal.expect("Hello Ada!\r\n")
+        terminal.answer(CTRL_D)
+        terminal.end(0)
+
+
+def test_ctrl_z_and_fg(port: int) -> None:
+    """In a shell with job control, which finds the terminal as it was."""
+    bash = shutil.which("bash")
+    if not bash:
+        pytest.skip("there is no bash on PATH")
+    call = f"{' '.join(COMMAND)} client --port {port}"
+    env = environment(PS1="ready> ")
+    with on_terminal(command=(bash, "--norc", "--noediting", "-i"), env=env) as terminal:
+        terminal.expect("ready> ")
+        for _ in range(2):
+            terminal.type(f"{call}\n")
+            terminal.answer("Ad")
+            terminal.expect("Ad")
+            terminal.type("\x1a")
+            terminal.expect("Stopped", "ready> ")
+            terminal.type("stty -a | grep -c -- ' icanon.* echo '\nfg\n")
+            terminal.expect("\r\n1\r\n", "\r" + ASK.decode() + "Ad")
+            terminal.type("a" + ENTER)
+            terminal.expect("Hello Ada!\r\n")
+            terminal.answer(CTRL_D)
+            terminal.expect("Goodbye!\r\n", "ready> ")
+        terminal.type("exit\n")
+        terminal.end(0)

@@ -3,7 +3,7 @@
 import contextlib
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import IO, Any
 
 import pytest
@@ -45,6 +45,10 @@ class Terminal:
         self.expect(ASK)
         self.type(keys)
 
+    def reset(self) -> None:
+        """Put the terminal in the mode that it had at first, as a shell does."""
+        termios.tcsetattr(self._keyboard, termios.TCSANOW, self._settings)
+
     def end(self, status: int) -> str:
         """Wait for the end of the process, and return what was shown since the last look.
 
@@ -63,18 +67,22 @@ class Terminal:
 
 @contextlib.contextmanager
 def started_on_terminal(
-    *arguments: str, stdout: Stdio = None, stderr: Stdio = None, env: dict[str, str] | None = None
+    *arguments: str,
+    stdout: Stdio = None,
+    stderr: Stdio = None,
+    env: dict[str, str] | None = None,
+    command: Sequence[str] = COMMAND,
 ) -> Iterator[tuple[Process, IO[bytes]]]:
     """Start the command on a pseudo-terminal, or with some of its output elsewhere.
 
     Yields the process and the terminal's other end.
     """
     ends = [os.fdopen(fd, "rb+", buffering=0) for fd in pty.openpty()]
-    command = (sys.executable, "-S", "-c", _TAKE_TERMINAL, *COMMAND, *arguments)
+    words = (sys.executable, "-S", "-c", _TAKE_TERMINAL, *command, *arguments)
     with ends[0] as keyboard, ends[1] as line:
         termios.tcsetwinsize(line, (24, 80))
         out, err = stdout or line, stderr or line
-        with started(*command, stdin=line, stdout=out, stderr=err, env=env, session=True) as client:
+        with started(*words, stdin=line, stdout=out, stderr=err, env=env, session=True) as client:
             line.close()
             yield client, keyboard
 
