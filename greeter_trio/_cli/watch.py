@@ -88,6 +88,7 @@ class _Watch:
         self._has_colour = not options.json and wants_colour(1)
         self._statistics = Statistics()
         self._last_failure: Failure | None = None
+        self._told = ""  # the message of the line before
         self._talking = trio.CancelScope()
         self._places = trio.CapacityLimiter(_MOST)
         self._uncounted: dict[int, _Visit] = {}  # in the order in which they began
@@ -110,8 +111,8 @@ class _Watch:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._print, nursery.cancel_scope)
             if not self._options.json:
-                every = f"every {self._options.every:g} s"
-                await self._put(f"Watching {self._options.endpoint} {every}; Ctrl-C ends it\n")
+                how = f"every {self._options.every:g} s, times in ms; Ctrl-C ends it"
+                await self._put(f"Watching {self._options.endpoint} {how}\n")
             with self._talking:
                 await self._begin_all()
             self._uncounted = {
@@ -227,14 +228,17 @@ class _Watch:
         return json.dumps(fields) + "\n"
 
     def _line(self, visit: _Visit) -> str:
-        start = f"{self._clock(visit.began, 'seconds')} {visit.number:5}  "
+        start = f"{self._clock(visit.began, 'seconds')}{visit.number:5} "
         if visit.failure:
-            text = f"{visit.failure.status.code}: {visit.failure.message}"
+            message = visit.failure.message
+            text = f"{visit.failure.status.code}, as before" if message == self._told else message
+            self._told = message
             return f"{start}{_RED}{text}{_PLAIN}\n" if self._has_colour else f"{start}{text}\n"
+        self._told = ""
         found = visit.measurements
         return (
-            f"{start}{found.peer}  connect {found.connect_ms:.2f}  "
-            f"first byte {found.first_byte_ms:.2f}  greeting {visit.greeting_ms:.2f} ms\n"
+            f"{start}{found.peer}  connect{found.connect_ms:6.2f}  "
+            f"first byte{found.first_byte_ms:6.2f}  greeting{visit.greeting_ms:6.2f}\n"
         )
 
     def _summary(self, seconds: float) -> str:
@@ -244,6 +248,7 @@ class _Watch:
         failed, number = found.failed.total(), found.conversations
         conversations = pluralized(number, "conversation")
         lines = [
+            "",  # behind a ^C that the terminal has drawn
             f"--- {self._options.endpoint}: {conversations} in {seconds:.1f} s ---",
             f"{number - failed} greeted, {failed} failed",
         ]
