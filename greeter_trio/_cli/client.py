@@ -48,12 +48,20 @@ def _run_recorded(options: ClientOptions) -> int:
     from .recording import STDERR, open_outputs  # noqa: PLC0415
 
     trace = STDERR if options.trace else None
+    failed = False
+
+    def fail(message: str) -> None:
+        nonlocal failed
+        failed = True
+        print_error(message)
+
     try:
-        with open_outputs(options.record, trace, print_error) as outputs:
-            return trio.run(_converse, options, recorded(outputs))
+        with open_outputs(options.record, trace, fail) as outputs:
+            status = trio.run(_converse, options, recorded(outputs))
     except OutputError as exc:
         print_error(str(exc))
         return ExitStatus.FAILED
+    return ExitStatus.FAILED if failed and status == ExitStatus.DONE else status
 
 
 async def _converse(

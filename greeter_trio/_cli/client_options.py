@@ -12,7 +12,7 @@ import attrs
 
 from greeter_core import ClientConfig, Framing
 from greeter_trio import Limits
-from greeter_trio._net.endpoints import Tcp, Unix, parse_unix, split_host
+from greeter_trio._net.endpoints import Tcp, Unix, parse_port, parse_unix, split_host
 
 from .names import problem_with
 from .parser import (
@@ -259,12 +259,18 @@ def _endpoint(parser: Parser, arguments: Arguments) -> Tcp | Unix:
         parser.error(f"{source}: {exc}")
     if not host:
         parser.error(f"{source} must have a host before the colon")
+    if host.startswith("fd:"):
+        right = "HOST, HOST:PORT, [IPV6]:PORT or unix:PATH"
+        parser.error(f"{source} must be {right}, not {host!r}")
+    parser.refuse_star(host, source)
     if port is None:
         return Tcp(host, parser.port(arguments, lowest=1))
     if arguments.port is not None:
         parser.error(f"{source} has a port, {port!r}: leave out --port")
-    arguments.port = port
-    return Tcp(host, parser.port(arguments, lowest=1))
+    try:
+        return Tcp(host, parse_port(port, f"the port in {source}", lowest=1))
+    except ValueError as exc:
+        parser.error(str(exc))
 
 
 def _names(parser: Parser, arguments: Arguments, more: Sequence[str]) -> tuple[bytes, ...]:

@@ -8,6 +8,7 @@ import trio
 
 from greeter_core import TranscriptItem
 from greeter_trio._net.listeners import ListenError
+from greeter_trio._net.text import shown
 from greeter_trio._show.demo import Demo
 from greeter_trio._show.files import OutputError, write_file
 from greeter_trio._show.live import LiveTrace, Output, flushed
@@ -19,7 +20,7 @@ from greeter_trio._show.segments import Capture
 from .output import end_without_reader, print_error, reader_has_gone
 from .recording import STDOUT, open_outputs, open_trace
 from .show_options import DemoOptions
-from .signals import available, until_signal
+from .signals import available, patience, until_signal
 from .status import ExitStatus
 
 _HOLD = 0.1  # seconds before something is drawn, so that segments find their places
@@ -27,24 +28,30 @@ _HOLD = 0.1  # seconds before something is drawn, so that segments find their pl
 
 def run_demo(options: DemoOptions) -> int:
     """Show the demonstration, and return the exit status."""
+    failed = False
+
+    def fail(message: str) -> None:
+        """Take the message that says why nothing can be drawn, or recorded, any more."""
+        nonlocal failed
+        failed = True
+        print_error(message)
+
+    def fail_to_draw(message: str) -> None:
+        if reader_has_gone(STDOUT):
+            end_without_reader()
+        fail(message)
+
     try:
-        trace = open_trace(STDOUT, _end)
-        with (
-            contextlib.closing(trace),
-            open_outputs(options.record, None, print_error) as files,
-            _opened_capture(options, trace) as capture,
-        ):
-            return trio.run(_run, options, capture, trace, files)
+        with contextlib.ExitStack() as closing:
+            trace = open_trace(STDOUT, fail_to_draw)
+            closing.callback(lambda: trace.close(patience()))
+            files = closing.enter_context(open_outputs(options.record, None, fail))
+            capture = closing.enter_context(_opened_capture(options, trace))
+            status = trio.run(_run, options, capture, trace, files)
     except (ListenError, OutputError) as exc:
         print_error(str(exc))
-    return ExitStatus.FAILED
-
-
-def _end(message: str) -> None:
-    """Take the message that says why nothing can be drawn any more."""
-    if reader_has_gone(STDOUT):
-        end_without_reader()
-    print_error(message)
+        return ExitStatus.FAILED
+    return ExitStatus.FAILED if failed and status == ExitStatus.DONE else status
 
 
 @contextlib.contextmanager
@@ -106,7 +113,7 @@ async def _play(
             print_error(f"the demonstration broke off: {failure}")
             status = ExitStatus.FAILED
     if options.pcap and capture is None:
-        print_error(f"no segments were captured, so nothing is written to {options.pcap}")
+        print_error(f"no segments were captured, so nothing is written to {shown(options.pcap)}")
         status = ExitStatus.FAILED
     elif options.pcap:
         write_file(options.pcap, pcap(demo.segments))

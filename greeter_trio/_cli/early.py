@@ -1,13 +1,18 @@
 """What comes first in a process: a way to end by signals, before much is imported."""
 
+# Python has these already: `signal` and `typing` take ten milliseconds, in which Ctrl-C is still a
+# traceback.
+import _signal as signal  # type: ignore[import-not-found]
 import gc
 import os
-import signal
-from types import FrameType
-from typing import NoReturn
+
+TYPE_CHECKING = False  # type checkers take it for true
+if TYPE_CHECKING:
+    from types import FrameType
+    from typing import NoReturn
 
 
-def end_by_signal(number: int, _: FrameType | None = None) -> NoReturn:
+def end_by_signal(number: int, _: "FrameType | None" = None) -> "NoReturn":
     """End this process as a signal with this number does; the exit status is 128 + it in a shell.
 
     The kernel spares process 1 (of a container), where a signal has no effect that has no handler.
@@ -35,5 +40,5 @@ def prepare() -> None:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     if os.getpid() == 1:
         for number in signal.valid_signals() & {1, 2, 3, 15}:  # SIGHUP, SIGINT, SIGQUIT, SIGTERM
-            if signal.getsignal(number) is signal.SIG_DFL:
+            if signal.getsignal(number) == signal.SIG_DFL:
                 signal.signal(number, end_by_signal)

@@ -69,11 +69,14 @@ class LineWriter:
             self._write_all(waits=self._never_blocks)
 
     def close(self, timeout: float) -> None:
-        """Wait until all is written, `timeout` seconds at most; what is left then is lost."""
+        """Wait until all is written, `timeout` seconds at most; what is left then is lost.
+
+        Closing again, as `logging` does at exit, does nothing.
+        """
         with self._changed:
-            self._is_closing = True
+            was_closing, self._is_closing = self._is_closing, True
             self._changed.notify()
-        if self._thread:
+        if self._thread and not was_closing:
             self._thread.join(timeout)
 
     def _put(self, line: _Line) -> None:

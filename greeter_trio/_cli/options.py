@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn
 
-from .parser import program
+from .parser import program, short_line
 
 if TYPE_CHECKING:
     from .client_options import ClientOptions
@@ -68,11 +68,15 @@ def _parse_no_command(arguments: list[str]) -> NoReturn:
     parser.add_argument("--help-all", action="help", help=argparse.SUPPRESS)
     parser.add_argument("--version", action=_Version, nargs=0, help="show the version, and exit")
     parser.add_argument("command", metavar="COMMAND", nargs="?", help=argparse.SUPPRESS)
-    command = parser.parse_known_args(arguments)[0].command
-    if command is None:
+    parsed, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        what = "the options of a command come after it" if parsed.command in _COMMANDS else ""
+        message = f"unrecognized arguments: {' '.join(unknown)}"
+        parser.error(short_line(f"{message} ({what})" if what else message))
+    if parsed.command is None:
         parser.print_help(sys.stderr)
         sys.exit(2)
-    parser.error(f"COMMAND must be {', '.join(_COMMANDS)}, not {command!r}")
+    parser.error(short_line(f"COMMAND must be {', '.join(_COMMANDS)}, not {parsed.command!r}"))
 
 
 class _Version(argparse.Action):

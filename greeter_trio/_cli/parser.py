@@ -25,6 +25,10 @@ environment:
   GREETER_HOST, GREETER_PORT   instead of the defaults of --host and --port
 """
 
+_LONGEST = 1000  # characters of a message
+# What `float` takes besides, such as `1_0`, spaces and the digits of other scripts, is a mistake.
+_NUMBER = re.compile(r"-?(?=\.?[0-9])[0-9]*\.?[0-9]*(?:e[+-]?[0-9]+)?|inf")
+
 Arguments: TypeAlias = argparse.Namespace
 Settings: TypeAlias = Callable[..., ServerConfig | ClientConfig | Limits]
 
@@ -196,12 +200,27 @@ class Parser(argparse.ArgumentParser):
             return arguments.host, "--host"
         return os.environ.get("GREETER_HOST") or DEFAULT_HOST, "GREETER_HOST"
 
+    def refuse_star(self, host: str, source: str) -> None:
+        """Exit for `*`, which some resolvers take for every address, or for this machine."""
+        if host == "*":
+            self.error(
+                f"{source} must not be '*': all addresses of this machine, for a server, are "
+                "0.0.0.0 (IPv4) or :: (IPv6)"
+            )
+
     def error(self, message: str) -> NoReturn:
         """Print how the command is used, and this message in one line, and exit with status 2."""
-        super().error(message if message.isprintable() else _in_one_line(message))
+        if sys.stderr is None:  # argparse would print the usage to standard output
+            sys.exit(2)
+        super().error(short_line(message))
 
 
-def _in_one_line(message: str) -> str:
+def short_line(message: str) -> str:
+    """Return a message in one line, which is not as long as what somebody has pasted."""
+    if len(message) > _LONGEST:
+        message = f"{message[: _LONGEST - 200]} ... {message[-200:]}"
+    if message.isprintable():
+        return message
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in message)
 
 
@@ -218,11 +237,11 @@ def _one_of(values: Sequence[str], text: str) -> str:
 
 def number_for(settings: Settings, field: str, text: str) -> float:
     """Return the number that is written here, if the settings accept it for that field."""
-    number: float | str
-    try:
-        number = int(text) if re.fullmatch("[0-9]{1,9}", text) else float(text)
-    except ValueError:
-        number = text  # which the settings refuse, and say what is right
+    number: float | str = text  # which the settings refuse, and say what is right
+    if re.fullmatch("[0-9]{1,9}", text):
+        number = int(text)
+    elif _NUMBER.fullmatch(text) and (text == "inf" or math.isfinite(float(text))):
+        number = float(text)
     try:
         settings(**{field: number})
     except ValueError as exc:

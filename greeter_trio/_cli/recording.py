@@ -9,6 +9,7 @@ from greeter_trio._show.files import OutputError
 from greeter_trio._show.live import LiveTrace, Output, RecordFile
 
 from .output import wants_colour
+from .signals import patience
 
 STDOUT, STDERR = 1, 2
 _NAMES = {STDOUT: "standard output", STDERR: "standard error"}
@@ -30,7 +31,7 @@ def open_outputs(
         if record is not None:
             outputs.append(RecordFile(record, on_failure))
         for output in outputs:
-            stack.callback(output.close)
+            stack.push(lambda *_, output=output: output.close(patience()))
         yield outputs
 
 

@@ -15,7 +15,7 @@ from greeter_core import (
     replay,
     write_item,
 )
-from greeter_trio._net.text import pluralized
+from greeter_trio._net.text import pluralized, shown
 from greeter_trio._show.files import OutputError, write_file
 from greeter_trio._show.page import render_page
 from greeter_trio._show.trace import Trace
@@ -42,7 +42,7 @@ def run_replay(options: ReplayOptions) -> int:
             _show(difference, options.file)
         sys.stdout.flush()
     except TranscriptError as exc:
-        print_error(f"{options.file} is damaged: {exc}")
+        print_error(f"{shown(options.file)} is damaged: {exc}")
         return ExitStatus.USAGE
     except (_InputError, OutputError) as exc:
         print_error(str(exc))
@@ -70,7 +70,7 @@ def _lines(path: str) -> Iterator[bytes]:
                     raise TranscriptError(number, f"it has more than {_LONGEST - 1} bytes")
                 yield line
     except OSError as exc:
-        raise _InputError(f"cannot read {path}: {exc.strerror}") from exc
+        raise _InputError(f"cannot read {shown(path)}: {exc.strerror}") from exc
 
 
 def _replay(lines: Iterable[bytes], options: ReplayOptions) -> Difference | None:
@@ -144,6 +144,6 @@ def _traced(
 def _show(difference: Difference, file: str) -> None:
     """Print the first difference: the line, what it should be, and what it is."""
     fields = ", ".join(difference.fields)
-    print(f"{file}, line {difference.line}: this step comes out differently ({fields})")
+    print(f"{shown(file)}, line {difference.line}: this step comes out differently ({fields})")
     print(f"expected  {write_item(difference.expected)}", end="")
     print(f"got       {write_item(difference.got)}", end="")

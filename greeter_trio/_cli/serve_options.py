@@ -259,6 +259,7 @@ def _tcp(parser: Parser, arguments: Arguments) -> Tcp:
         parser.error(f"{source}: {exc}")
     if given is not None or name.startswith(("unix:", "fd:")):
         parser.error(f"{source} must be a host alone, not {host!r}: for more, there is --listen")
+    parser.refuse_star(name, source)
     return Tcp(name, port)
 
 

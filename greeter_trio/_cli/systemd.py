@@ -7,6 +7,9 @@ import socket
 from collections.abc import MutableMapping
 
 from greeter_trio._net.listeners import ListenError
+from greeter_trio._net.text import shown
+
+from .log import logger
 
 
 def activated(
@@ -22,6 +25,13 @@ def activated(
     number = environ.pop("LISTEN_FDS", "")
     environ.pop("LISTEN_FDNAMES", None)
     if pid != str(os.getpid()):
+        if pid:
+            logger.warning(
+                "The sockets that were passed are for process %s (LISTEN_PID), and this one is %d: "
+                "they are left alone (a wrapper must end with `exec`)",
+                shown(pid[:100]),
+                os.getpid(),
+            )
         return []
     if not re.fullmatch("[0-9]{1,9}", number):
         raise ListenError(

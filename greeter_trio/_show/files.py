@@ -1,13 +1,17 @@
 """Files that a command was asked to write: a regular one is replaced, others are written into."""
 
 import contextlib
+import errno
 import io
 import os
 import secrets
 import stat
 from pathlib import Path
+from typing import Any
 
 from greeter_trio._net.text import shown
+
+_os: Any = os  # Windows lacks some of it
 
 
 class OutputError(Exception):
@@ -19,11 +23,39 @@ class OutputError(Exception):
 
 def open_as_it_is(path: str) -> io.FileIO:
     """Open a file to be written; it keeps what it holds until `empty`. Raises OSError."""
+    file = io.FileIO(path, "w", opener=_open_at_once)
+    if file.isatty():
+        _os.set_blocking(file.fileno(), False)
+    return file
 
-    def open_untruncated(name: str, flags: int) -> int:
-        return os.open(name, flags & ~os.O_TRUNC, 0o666)
 
-    return io.FileIO(path, "w", opener=open_untruncated)
+def open_descriptor(descriptor: int) -> io.FileIO:
+    """Return a descriptor of this process as a file, which may be closed. Raises OSError.
+
+    A terminal is opened anew, so that it can be non-blocking without being that for the other
+    processes that have it open.
+    """
+    if hasattr(_os, "O_NONBLOCK") and os.isatty(descriptor):
+        flags = os.O_WRONLY | _os.O_NONBLOCK | _os.O_NOCTTY
+        for find in (_os.ttyname, "/proc/self/fd/{}".format):  # that of a container has no name
+            with contextlib.suppress(OSError):
+                return io.FileIO(os.open(find(descriptor), flags), "w")
+    # As `open` does it, because only that makes the console of Windows take UTF-8 (PEP 528).
+    return open(descriptor, "wb", buffering=0, closefd=False)
+
+
+def _open_at_once(name: str, flags: int) -> int:
+    """Open a file to be written, as it is, without waiting for the reader of a FIFO."""
+    at_once = sum(getattr(os, flag, 0) for flag in ("O_NONBLOCK", "O_NOCTTY"))
+    try:
+        descriptor = os.open(name, flags & ~os.O_TRUNC | at_once, 0o666)
+    except OSError as exc:
+        if exc.errno == errno.ENXIO and Path(name).is_fifo():
+            raise OSError(errno.ENXIO, "no program has this pipe open to read from it") from exc
+        raise
+    if at_once:
+        _os.set_blocking(descriptor, True)
+    return descriptor
 
 
 def empty(file: io.FileIO) -> None:
@@ -50,14 +82,15 @@ def is_replaceable(name: str) -> bool:
     return not is_descriptor and (path.is_file() or path.is_dir() or not path.exists())
 
 
-def replace_file(name: str, data: bytes) -> None:
+def replace_file(name: str, data: bytes, *, waits: bool = True) -> None:
     """Write a whole file: a regular one appears, or is replaced, at once and complete.
 
-    Its mode is what umask leaves of 0666. Raises OSError, and then a regular file is as it was.
+    Its mode is what umask leaves of 0666. With `waits`, the reader of a FIFO may come later. Raises
+    OSError, and then a regular file is as it was.
     """
     path = Path(name)
     if not is_replaceable(name):
-        with path.open("ab") as file:
+        with open(name, "ab", opener=None if waits else _open_at_once) as file:
             file.write(data)
         return
     target = path.resolve()  # a symbolic link stays one
@@ -73,8 +106,8 @@ def replace_file(name: str, data: bytes) -> None:
 
 
 def write_file(name: str, data: bytes) -> None:
-    """Do what `replace_file` does, and raise `OutputError`."""
+    """Do what `replace_file` does, and raise `OutputError`; also for a FIFO without a reader."""
     try:
-        replace_file(name, data)
+        replace_file(name, data, waits=False)
     except OSError as exc:
         raise OutputError(name, exc) from exc

@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator, Sequence
 import trio
 
 from greeter_core import Recording, TranscriptItem, write_header, write_item
+from greeter_trio._net.text import shown
 
-from .files import OutputError, empty, open_as_it_is
+from .files import OutputError, empty, open_as_it_is, open_descriptor
 from .sink import Sink
 from .trace import Trace
 
@@ -32,8 +33,8 @@ class Output(ABC):
         """Write what can be written without blocking."""
 
     @abstractmethod
-    def close(self) -> None:
-        """Write the rest."""
+    def close(self, patience: float = math.inf) -> None:
+        """Write the rest, for a reader that reads within `patience` seconds."""
 
 
 class RecordFile(Output):
@@ -46,7 +47,7 @@ class RecordFile(Output):
             self._file = open_as_it_is(path)
         except OSError as exc:
             raise OutputError(path, exc) from exc
-        self._sink = Sink(self._file, path, on_failure)
+        self._sink = Sink(self._file, shown(path), on_failure)
         self._items: list[TranscriptItem] = []
 
     def begin(self) -> None:
@@ -66,9 +67,9 @@ class RecordFile(Output):
         self._write_items()
         self._sink.flush()
 
-    def close(self) -> None:
+    def close(self, patience: float = math.inf) -> None:
         self._write_items()
-        self._sink.close()
+        self._sink.close(patience)
         self._file.close()
 
     def _write_items(self) -> None:
@@ -85,11 +86,10 @@ class LiveTrace(Output):
     ) -> None:
         """Draw on standard output or standard error. Raises `OutputError`."""
         try:
-            # `open`, because only that makes the console of Windows take UTF-8 (PEP 528).
-            file = open(descriptor, "wb", buffering=0, closefd=False)  # noqa: SIM115
+            self._file = open_descriptor(descriptor)
         except OSError as exc:
             raise OutputError(name, exc) from exc
-        self._sink = Sink(file, name, on_failure)
+        self._sink = Sink(self._file, name, on_failure)
         self.trace = Trace(colour=colour)
         self.until: Callable[[], float] = lambda: math.inf
         """Returns up to which time of the recording everything is known that has happened."""
@@ -110,9 +110,10 @@ class LiveTrace(Output):
         self.trace.shows_tcp = shows_tcp
         self._sink.write(f"\n{line}\n")
 
-    def close(self) -> None:
+    def close(self, patience: float = math.inf) -> None:
         self._draw(math.inf)
-        self._sink.close()
+        self._sink.close(patience)
+        self._file.close()
 
     def _draw(self, until: float) -> None:
         for line in self.trace.lines(until):
