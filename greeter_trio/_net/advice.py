@@ -81,8 +81,7 @@ def explain(exc: BaseException, advice: Mapping[int, str]) -> str:
     if isinstance(exc, BaseExceptionGroup):
         return "; ".join(dict.fromkeys(explain(each, advice) for each in exc.exceptions))
     if isinstance(exc, (socket.gaierror, UnicodeError)):  # UnicodeError: not written like a host
-        text = getattr(exc, "strerror", None) or "this cannot be the name of a host"
-        what_to_do = advice.get(UNKNOWN_HOST)
+        text, what_to_do = getattr(exc, "strerror", None) or str(exc), advice.get(UNKNOWN_HOST)
     else:
         number = getattr(exc, "errno", None) or 0
         text, what_to_do = strerror(number) if number else str(exc), advice.get(number)

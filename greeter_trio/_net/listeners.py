@@ -167,7 +167,7 @@ async def open_listeners(
             await trio.lowlevel.checkpoint()
             try:
                 found = await _open(endpoint, reuse_port=reuse_port, unix_mode=unix_mode)
-            except (OSError, UnicodeError) as exc:  # the latter: not written like a host
+            except OSError as exc:
                 hints = LISTENING_UNIX if isinstance(endpoint, Unix) else LISTENING
                 raise ListenError(f"cannot listen on {endpoint}", exc, hints) from exc
             for listener in found:
@@ -201,7 +201,11 @@ def _open_fd(number: int) -> Listener:
 
 
 async def _open_tcp(endpoint: Tcp, *, reuse_port: bool) -> list[Listener]:
-    addresses = await resolve(endpoint.host, endpoint.port, flags=socket.AI_PASSIVE)
+    try:
+        addresses = await resolve(endpoint.host, endpoint.port, flags=socket.AI_PASSIVE)
+    except UnicodeError as exc:
+        msg = "this cannot be the name of a host"
+        raise socket.gaierror(socket.EAI_NONAME, msg) from exc
     attempts = 1 if endpoint.port else _ATTEMPTS
     while True:
         try:

@@ -53,7 +53,7 @@ def _open_at_once(name: str, flags: int) -> int:
         if exc.errno == errno.ENXIO and Path(name).is_fifo():
             raise OSError(errno.ENXIO, "no program has this pipe open to read from it") from exc
         raise
-    if at_once:
+    if at_once:  # pragma: no branch - Windows
         _os.set_blocking(descriptor, True)
     return descriptor
 

@@ -166,7 +166,6 @@ READ = {
     "new\nline": "No such file or directory",
     "empty": "",
     "garbage": "",
-    "/dev/null": "",
 }
 
 
@@ -176,7 +175,6 @@ READ = {
         "serve --port 0 --tls-cert",
         "serve --port 0 --tls-cert {good} --tls-client-ca",
         "client --tls --ca",
-        "client --tls --cert",
         "client --tls --cert {good} --key",
         "replay",
     ],
@@ -185,16 +183,13 @@ def test_files_to_read(arguments: str, files: Path) -> None:
     """One sentence says which one is wrong, and how."""
     words = arguments.format(good=Authority(files).issue("localhost")).split()
     command = (*unprivileged(), *COMMAND)
-    for name, why in READ.items():
-        if words[0] == "replay" and name == "/dev/null":
-            continue
+    for name in ["folder", "secret", "garbage"] if "{good}" in arguments else READ:
         done = run(*words, str(files / name), command=command)
         line = assert_one_line(done)
-        assert why in line
-        assert line.count(files.name if not name.startswith("/") else name) >= 1
-        assert done.returncode == (
-            2 if words[0] == "replay" and not why and name != "folder" else 1
-        )
+        assert files.name in line
+        assert READ[name] in line
+        is_damaged = words[0] == "replay" and name in ("empty", "garbage")
+        assert done.returncode == (2 if is_damaged else 1)
 
 
 WRITE = ["folder", "secret", "locked/file", "dangling", "loop", "x" * 300, "garbage/file", "fifo"]

@@ -10,7 +10,13 @@ from typing import Any
 import pytest
 
 from greeter_trio._show import sink as _sink
-from greeter_trio._show.files import OutputError, open_as_it_is, replace_file, write_file
+from greeter_trio._show.files import (
+    OutputError,
+    open_as_it_is,
+    open_descriptor,
+    replace_file,
+    write_file,
+)
 from greeter_trio._show.sink import Sink
 
 _os: Any = os
@@ -72,6 +78,102 @@ def test_closing_waits_for_the_reader(
     sink.close()
     assert len(reader.read(300_000) or b"") == 30_000
     assert failures == []
+
+
+def test_closing_waits_for_a_reader_that_reads(
+    pipe: tuple[io.FileIO, io.FileIO], failures: list[str]
+) -> None:
+    """And for one that does not, as long as its patience lasts."""
+    sink = Sink(pipe[1], "pipe", failures.append)
+    sink.write("x" * 200_000)
+    sink.close(0.01)
+    assert failures == ["cannot write to pipe any more: it is not read"]
+
+
+@pytest.fixture
+def terminal() -> Iterator[tuple[int, int]]:
+    """Return both ends of a pseudo-terminal; nobody reads what is written to the second one."""
+    ends: tuple[int, int] = _os.openpty()
+    yield ends
+    for end in ends:
+        os.close(end)
+
+
+@pytest.mark.parametrize("has_name", [True, False])
+def test_terminal_that_is_not_read(
+    terminal: tuple[int, int],
+    failures: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    has_name: bool,
+) -> None:
+    """It gets what it takes, and its flags, which other processes share, stay as they are."""
+    keyboard, line = terminal
+    if not has_name:  # as in a container
+        if not Path("/proc/self/fd").exists():
+            pytest.skip("there is no other way to it")
+        monkeypatch.setattr(_os, "ttyname", fail)
+    with open_descriptor(line) as file:
+        sink = Sink(file, "terminal", failures.append)
+        for number in range(1000):
+            sink.write(f"{number:<98}\n")
+            sink.flush()
+        assert _os.get_blocking(line)
+        assert os.read(keyboard, 4096).startswith(b"0   ")
+        sink.close(0.15)
+    assert failures == ["cannot write to terminal any more: it is not read"]
+
+
+def fail(*_: object) -> None:
+    raise OSError(errno.ENOENT, "no such terminal")
+
+
+def test_terminal_that_cannot_be_opened_anew(
+    terminal: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another user's, for example: the descriptor is still there."""
+    monkeypatch.setattr(os, "open", fail)
+    with open_descriptor(terminal[1]) as file:
+        file.write(b"line")
+    monkeypatch.undo()
+    assert os.read(terminal[0], 100) == b"line"
+
+
+def test_terminal_without_room_for_the_next_byte(failures: list[str]) -> None:
+    """It can be written, says poll(2), and then takes nothing: an LF takes two places there."""
+
+    class Terminal(io.FileIO):
+        def write(self, _: Any) -> Any:
+            return None
+
+    reader, writer = os.pipe()
+    with Terminal(writer, "w") as file:
+        sink = Sink(file, "terminal", failures.append)
+        sink.write("\n")
+        sink.flush()
+        sink.close(0.01)
+    os.close(reader)
+    assert failures == ["cannot write to terminal any more: it is not read"]
+
+
+def test_terminal_as_a_file(terminal: tuple[int, int], failures: list[str]) -> None:
+    with open_as_it_is(_os.ttyname(terminal[1])) as file:
+        sink = Sink(file, "terminal", failures.append)
+        sink.write("x" * 100_000)
+        sink.flush()  # which does not wait
+    assert failures == []
+
+
+def test_fifo_without_a_reader(tmp_path: Path) -> None:
+    """Nothing waits for one; a FIFO with a reader is written into."""
+    path = str(tmp_path / "fifo")
+    _os.mkfifo(path)
+    with pytest.raises(OSError, match="no program has this pipe open to read from it"):
+        open_as_it_is(path)
+    reader = os.open(path, os.O_RDONLY | _os.O_NONBLOCK)
+    write_file(path, b"page")
+    assert os.read(reader, 100) == b"page"
+    os.close(reader)
 
 
 def test_pipe_without_a_reader_is_told_once(
