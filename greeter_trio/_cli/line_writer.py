@@ -93,9 +93,8 @@ class LineWriter:
 
     def _run(self) -> None:
         while self._wait():
-            time.sleep(
-                _GATHERED
-            )  # to wake up for each line costs the event loop more than the line
+            # To wake up for each line would cost the event loop more than the line does.
+            time.sleep(_GATHERED)
             self._write_all(waits=True)
 
     def _wait(self) -> bool:
