@@ -92,6 +92,7 @@ def _prepared(stream: Any) -> Any:  # noqa: ANN401 - a text stream, or None
         io.BufferedWriter(raw),
         encoding=stream.encoding,
         errors="backslashreplace",
+        # Python's own streams are written through, instead, with PYTHONUNBUFFERED.
         line_buffering=stream.line_buffering or stream.write_through,
     )
 

@@ -20,6 +20,7 @@ from tests.support.processes import (
     Completed,
     Output,
     Process,
+    environment,
     free_port,
     in_shell,
     run,
@@ -314,3 +315,14 @@ def test_json_on_a_terminal(port: int) -> None:
             assert process.wait(PATIENCE) == 0
             assert process.stdout
             assert b'"greeting": "Hello Ada!"' in process.stdout.read()
+
+
+def test_output_that_python_does_not_buffer() -> None:
+    """With PYTHONUNBUFFERED, as in many containers, each line is still written when it is there."""
+    script = (
+        "import os, sys; from greeter_trio._cli.output import prepared_output\n"
+        "with prepared_output(): print('first'); os.write(1, b'second\\n')"
+    )
+    env = environment(PYTHONUNBUFFERED="1")
+    done = run("-c", script, command=[sys.executable], env=env)
+    assert done.stdout == b"first\nsecond\n"
