@@ -27,7 +27,7 @@ from .client_options import ClientOptions
 from .early import end_by_signal
 from .opening import Conversation, Measurements, NoConversation, Opener, milliseconds_since
 from .output import print_error, wants_colour
-from .signals import available, handled
+from .signals import available, handled, patience
 from .statistics import Distribution, Statistics
 from .status import ExitStatus, Failure
 
@@ -119,6 +119,7 @@ class _Watch:
                 number: visit for number, visit in self._uncounted.items() if visit.ended
             }
             self._count()
+            nursery.cancel_scope.deadline = trio.current_time() + patience()
             await self._put(self._summary(trio.current_time() - began))
             self._printer.close()
         if isinstance(self._output_failure, BrokenPipeError):
