@@ -46,9 +46,10 @@ def open_descriptor(descriptor: int) -> io.FileIO:
 
 def _open_at_once(name: str, flags: int) -> int:
     """Open a file to be written, as it is, without waiting for the reader of a FIFO."""
-    at_once = sum(getattr(os, flag, 0) for flag in ("O_NONBLOCK", "O_NOCTTY"))
+    at_once = getattr(os, "O_NONBLOCK", 0)  # Windows has neither of these
     try:
-        descriptor = os.open(name, flags & ~os.O_TRUNC | at_once, 0o666)
+        how = flags & ~os.O_TRUNC | at_once | getattr(os, "O_NOCTTY", 0)
+        descriptor = os.open(name, how, 0o666)
     except OSError as exc:
         if exc.errno == errno.ENXIO and Path(name).is_fifo():
             raise OSError(errno.ENXIO, "no program has this pipe open to read from it") from exc

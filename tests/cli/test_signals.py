@@ -148,7 +148,7 @@ def test_a_resolver_that_hangs_and_a_timeout(hanging_resolver: tuple[str, ...]) 
     with started(*hanging_resolver, *words) as process:
         status, out, err = end_of(process)
     where = b"greeter.example:6000"
-    said = b"greeter: cannot connect to %b: no answer within 0.5 s\n" % where
+    said = b"greeter: cannot connect to %b: its name was not resolved within 0.5 s\n" % where
     assert (status, out, err) == (3, b"", said)
 
 
