@@ -18,7 +18,8 @@ import trio
 MODULES = "fcntl grp pty pwd resource termios tty"
 NAMES = """
 errno ENONET
-os O_CLOEXEC O_DIRECTORY O_NOCTTY O_NOFOLLOW O_NONBLOCK chown fork forkpty get_blocking geteuid getpgid
+os O_CLOEXEC O_DIRECTORY O_NOCTTY O_NOFOLLOW O_NONBLOCK chown fork forkpty get_blocking geteuid
+os getpgid getpgrp
 os getuid killpg memfd_create mkfifo openpty pread readv sched_getaffinity sendfile set_blocking
 os setsid sysconf tcgetpgrp uname unshare waitid writev
 select epoll kqueue poll
