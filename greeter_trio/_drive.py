@@ -79,7 +79,7 @@ class Driver:
         self.failure: Exception | None = None
         """What broke the connection, if anything did, with a message for people."""
         self.began_with: bytes = b""
-        """The first bytes that came from the stream, 16 at most."""
+        """The first bytes that came from the stream, 64 at most."""
         self.received: int = 0
         """How many bytes came from the stream."""
 
@@ -181,7 +181,7 @@ class Driver:
     def _hand_over(self, data: bytes | bytearray) -> None:
         if data:
             if not self.received:
-                self.began_with = bytes(data[:16])
+                self.began_with = bytes(data[:64])
             self.received += len(data)
             self._connection.receive_data(data, self._clock.now())
         else:

@@ -59,6 +59,7 @@ def warning(validity: Validity, now: dt.datetime) -> str:
     if now < validity.not_before:
         return f"is not valid before {begin}: is this machine's clock right?"
     if now > validity.not_after:
-        return f"has expired on {end}"
+        return f"expired on {end}"
     days = (validity.not_after - now).days
-    return f"expires on {end}, in {pluralized(days, 'day')}" if days < _SOON else ""
+    left = f"in {pluralized(days, 'day')}" if days else "in less than a day"
+    return f"expires on {end}, {left}" if days < _SOON else ""

@@ -119,17 +119,14 @@ def _parser(everything: bool = False) -> Parser:  # noqa: FBT001, FBT002 - see P
     parser.option("-p", "--port", common=True, help=f"TCP port (default: {DEFAULT_PORT})")
     parser.option(
         "-4",
-        dest="family",
-        action="store_const",
-        const=socket.AF_INET,
-        default=socket.AF_UNSPEC,
+        dest="only_ipv4",
+        action="store_true",
         help="connect to IPv4 addresses only",
     )
     parser.option(
         "-6",
-        dest="family",
-        action="store_const",
-        const=socket.AF_INET6,
+        dest="only_ipv6",
+        action="store_true",
         help="connect to IPv6 addresses only",
     )
 
@@ -224,7 +221,7 @@ def _options(parser: Parser, arguments: Arguments, more: Sequence[str]) -> Clien
     if arguments.every is None:
         parser.want(arguments, "--every", "--count")
     elif arguments.retry_for:
-        parser.error("--every tries again anyway: leave out --retry-for")
+        parser.error("--every already retries: leave out --retry-for")
     elif arguments.timeout == math.inf:
         parser.error("--every needs a --timeout that is finite, not inf")
     parser.want_distinct(arguments, ["--record"], ["--ca", "--cert", "--key"])
@@ -233,7 +230,7 @@ def _options(parser: Parser, arguments: Arguments, more: Sequence[str]) -> Clien
         parser.error(f"--tls needs a host that a certificate can be for, not {endpoint}")
     return ClientOptions(
         endpoint=endpoint,
-        family=arguments.family,
+        family=_family(parser, arguments),
         config=ClientConfig(framing=Framing(arguments.framing), reply_timeout=arguments.timeout),
         retry_for=arguments.retry_for,
         every=arguments.every,
@@ -247,6 +244,14 @@ def _options(parser: Parser, arguments: Arguments, more: Sequence[str]) -> Clien
         record=arguments.record,
         trace=arguments.trace,
     )
+
+
+def _family(parser: Parser, arguments: Arguments) -> int:
+    if arguments.only_ipv4 and arguments.only_ipv6:
+        parser.error("-4 and -6 exclude each other: leave out one of them")
+    if arguments.only_ipv4:
+        return socket.AF_INET
+    return socket.AF_INET6 if arguments.only_ipv6 else socket.AF_UNSPEC
 
 
 def _endpoint(parser: Parser, arguments: Arguments) -> Tcp | Unix:

@@ -65,7 +65,7 @@ class Course:
         if has_asked_exit and not exc.unanswered:
             stage = Stage.GOODBYE
         if self.options.send_proxy and b"Hello " in self._violation:
-            said = "the server wants no PROXY header: it has greeted the header as a name"
+            said = "the server wants no PROXY header: it greeted the header as a name"
             return Failure(f"{said} (leave out --send-proxy)", status, Stage.GREETING)
         return Failure(f"{exc}{self._hint(exc, stage, has_heard=has_heard)}", status, stage)
 

@@ -141,6 +141,7 @@ class Opener:
         self._options = options
         self._context = _tls_context(options)
         self._encode_header = _header_encoder(options.send_proxy)
+        self._names: str | None = None  # what is told of a certificate that is for other names
 
     @contextlib.asynccontextmanager
     async def open(
@@ -182,8 +183,9 @@ class Opener:
                 measurements.connect_ms = milliseconds(progress.connected_at - start)
             failure, final = self._failure(exc, Stage(progress.stage.value))
             if is_for_another_name(tls_error(exc)):
-                names = await self._certified_names(limit)
-                failure = attrs.evolve(failure, message=f"{failure.message}{names}")
+                if self._names is None:  # a watch needs to look once
+                    self._names = await self._certified_names(limit)
+                failure = attrs.evolve(failure, message=f"{failure.message}{self._names}")
             raise NoConversation(failure, measurements, final=final) from exc
         measurements = Measurements(connected.peer, connected.tls, milliseconds_since(start))
         return connected, measurements

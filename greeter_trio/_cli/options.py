@@ -3,7 +3,7 @@
 import argparse
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, TypeAlias
 
 from .parser import program, short_line
 
@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from .client_options import ClientOptions
     from .serve_options import ServeOptions
     from .show_options import DemoOptions, ReplayOptions
+
+    Options: TypeAlias = ServeOptions | ClientOptions | ReplayOptions | DemoOptions
 
 _COMMANDS = {
     "serve": "run the server",
@@ -22,7 +24,7 @@ _COMMANDS = {
 
 def parse(
     argv: Sequence[str] | None = None,
-) -> "ServeOptions | ClientOptions | ReplayOptions | DemoOptions":
+) -> "Options":
     """Return what was asked, defaults filled in; exit with status 2 where it makes no sense."""
     command, *arguments = (sys.argv[1:] if argv is None else argv) or [""]
     # Only the options of this command are imported: a probe is to start quickly.

@@ -45,7 +45,9 @@ class _Patient(io.FileIO):
         rest = memoryview(data).cast("B")
         _state.is_writing = True
         try:
-            while rest and not _state.is_given_up:
+            while rest:
+                if _state.is_given_up:  # an error that `io` does not take for an interruption
+                    raise OSError(errno.ECANCELED, os.strerror(errno.ECANCELED))
                 sent = super().write(rest)
                 if sent is None:  # it would block
                     wait_until(self.fileno(), writable=True)
@@ -57,7 +59,7 @@ class _Patient(io.FileIO):
 
 
 def give_up_writing() -> None:
-    """For signal handlers: where a write blocks, raise OSError, and write nothing from then on."""
+    """For signals that end the program: where a write blocks, let it and all later ones fail."""
     if _state.is_writing:
         _state.is_given_up = True
         raise InterruptedError(errno.EINTR, os.strerror(errno.EINTR))

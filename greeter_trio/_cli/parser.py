@@ -52,9 +52,12 @@ class Parser(argparse.ArgumentParser):
             usage=f"{name} [OPTION]...{operands}",
             formatter_class=argparse.RawDescriptionHelpFormatter,
             add_help=False,
+            allow_abbrev=False,
             **texts,  # type: ignore[arg-type]  # the description, and what comes after the options
         )
         self._everything = everything
+        # `-4` looks like a number to argparse, and so any negative number would be an option to it.
+        self._has_negative_number_optionals: list[bool] = []
         self._group: argparse._ArgumentGroup | Parser = self
 
     def heading(self, title: str) -> None:
@@ -72,6 +75,7 @@ class Parser(argparse.ArgumentParser):
         """Add an option; one that is not `common` is left out of --help."""
         is_shown = common or self._everything
         self._group.add_argument(*names, help=help if is_shown else argparse.SUPPRESS, **how)
+        self._has_negative_number_optionals.clear()
 
     def choice(self, name: str, *values: str, help: str, default: str | None = None) -> None:  # noqa: A002 - likewise
         """Add an option that has one of these values."""

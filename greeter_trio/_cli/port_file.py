@@ -27,9 +27,9 @@ def write_port_file(
     inet = (socket.AF_INET, socket.AF_INET6)
     ports = dict.fromkeys(sock.getsockname()[1] for sock in sockets if sock.family in inet)
     data = "".join(f"{port}\n" for port in ports).encode()
-    if not is_replaceable(path):
-        return partial(_write_into, path, data)
     try:
+        if not is_replaceable(path):
+            return partial(_write_into, path, data)
         replace_file(path, data)
     except OSError as exc:
         raise ListenError(f"cannot write the port file {shown(path)}", exc) from exc

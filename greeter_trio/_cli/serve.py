@@ -14,6 +14,7 @@ import trio
 
 from greeter_trio._net.endpoints import Fd
 from greeter_trio._net.listeners import Listener, ListenError, adopt, open_listeners
+from greeter_trio._net.notices import NOTICE_PAUSE
 from greeter_trio._net.optional import optional
 from greeter_trio._net.tls_contexts import TLSError
 from greeter_trio._server import serve
@@ -93,27 +94,35 @@ async def _serve(options: ServeOptions, outputs: Sequence[Output]) -> ExitStatus
         opening.cancel()
 
     with contextlib.ExitStack() as closing:
-        closing.enter_context(handled(endings, shut_down, second=end_by_signal))
+        closing.enter_context(handled(endings, shut_down, second=end_by_signal, ends=True))
         with opening:
             listeners = await _listen(options)
+            for listener in listeners:
+                closing.callback(listener.close)  # `serve` may not get to run
         if shutdown.is_set():
             return ExitStatus.DONE
-        for listener in listeners:
-            closing.callback(listener.close)  # `serve` may not get to run
         write_later = write_port_file(options.port_file, listeners) if options.port_file else None
         recording = closing.enter_context(recorded(outputs))
         sessions = Sessions(attrs.evolve(settings, recording=recording))
         closing.enter_context(handled(others, partial(_handle_signal, sessions, certificate)))
         async with trio.open_nursery() as nursery:
             nursery.start_soon(certificate.watch)
+            nursery.start_soon(_tell_warnings, sessions)
             if write_later:
                 nursery.start_soon(write_later)
             systemd.notify("READY=1")
             cut = await serve(listeners, sessions, shutdown)
             nursery.cancel_scope.cancel()
+    sessions.tell_warnings()
     if logger.isEnabledFor(logging.INFO):
         sessions.counters.log()
     return ExitStatus.TIMED_OUT if cut else ExitStatus.DONE
+
+
+async def _tell_warnings(sessions: Sessions) -> None:
+    while True:
+        await trio.sleep(NOTICE_PAUSE)
+        sessions.tell_warnings()
 
 
 async def _listen(options: ServeOptions) -> list[Listener]:

@@ -61,6 +61,7 @@ def handled(
     act: Act,
     second: Act | None = None,
     *,
+    ends: bool = False,
     is_urgent: bool = False,
 ) -> Iterator[None]:
     """Within the block, have `act` called in the event loop with each of these signals that comes.
@@ -68,8 +69,8 @@ def handled(
     With `second`, it is called with the first one only; from then on `second` is called, at once,
     even where the event loop hangs. A signal that `is_urgent` ends the process if the event loop
     does not get to `act` within a second. SIGHUP is left alone if the parent has had it ignored, as
-    `nohup` does. A blocked write to standard output or error is given up, because the event loop
-    waits for it.
+    `nohup` does. If these signals are the program's end (`ends`), a blocked write to standard
+    output or error is given up, because the event loop waits for it.
     """
     token = trio.lowlevel.current_trio_token()
     alarm = _Alarm() if is_urgent else None
@@ -79,12 +80,14 @@ def handled(
         nonlocal has_come
         if second and has_come:
             second(number)
-        has_come = _state.has_come = True
+        has_come = True
         if alarm:
             alarm.set(number)
         with contextlib.suppress(trio.RunFinishedError):
             token.run_sync_soon(act_in_time, number)
-        output.give_up_writing()
+        if ends:
+            _state.has_come = True
+            output.give_up_writing()
 
     def act_in_time(number: int) -> None:
         if alarm:
@@ -101,10 +104,10 @@ def handled(
     try:
         yield
     finally:
-        if alarm:
-            alarm.clear()
         for number, handler in before.items():
             signal.signal(number, handler)
+        if alarm:  # last: a signal that comes meanwhile would set it again
+            alarm.clear()
 
 
 async def until_signal(
@@ -122,6 +125,6 @@ async def until_signal(
         status = status or 128 + number
         scope.cancel()
 
-    with trio.CancelScope() as scope, handled(numbers, interrupt, is_urgent=True):
+    with trio.CancelScope() as scope, handled(numbers, interrupt, ends=True, is_urgent=True):
         return await work()
     return status

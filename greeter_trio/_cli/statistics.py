@@ -48,7 +48,7 @@ class Distribution:
             return None
         quantiles = {"median": self.quantile(0.5), "p99": self.quantile(0.99)}
         found = {"min": self.least, **quantiles, "max": self.largest}
-        return {name: round(value, 3) for name, value in found.items()}
+        return {name: round(value, 6) for name, value in found.items()}
 
 
 @attrs.frozen

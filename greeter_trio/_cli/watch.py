@@ -55,7 +55,7 @@ async def watch(options: ClientOptions, recording: "Recording | None" = None) ->
         watching.stop()
 
     numbers = available("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGBREAK")
-    with handled(numbers, interrupt, second=end_by_signal):
+    with handled(numbers, interrupt, second=end_by_signal, ends=True):
         await watching.run()
     return watching.status if ended_by is signal.SIGINT else 128 + ended_by
 
@@ -93,16 +93,23 @@ class _Watch:
         self._places = trio.CapacityLimiter(_MOST)
         self._uncounted: dict[int, _Visit] = {}  # in the order in which they began
         self._printer, self._to_print = trio.open_memory_channel[str](_UNPRINTED)
+        self._unfinished: list[_Visit] = []  # that went on when it was ended
         self._output_failure: OSError | None = None
         self._epoch = time.time() - trio.current_time()
 
     @property
     def status(self) -> ExitStatus:
-        """The exit status: that of the last conversation that has failed."""
-        return self._last_failure.status if self._last_failure else ExitStatus.DONE
+        """The exit status: that of the last conversation that has failed.
+
+        Where no conversation has ended, those that go on got no answer in time.
+        """
+        if self._last_failure:
+            return self._last_failure.status
+        is_hanging = self._unfinished and not self._statistics.conversations
+        return ExitStatus.TIMED_OUT if is_hanging else ExitStatus.DONE
 
     def stop(self) -> None:
-        """End it now. Conversations that go on are not counted."""
+        """End it now. Conversations that go on are unfinished."""
         self._talking.cancel()
 
     async def run(self) -> None:
@@ -115,9 +122,9 @@ class _Watch:
                 await self._put(f"Watching {self._options.endpoint} {how}\n")
             with self._talking:
                 await self._begin_all()
-            self._uncounted = {
-                number: visit for number, visit in self._uncounted.items() if visit.ended
-            }
+            self._unfinished = [each for each in self._uncounted.values() if each.ended is None]
+            for visit in self._unfinished:
+                del self._uncounted[visit.number]
             self._count()
             nursery.cancel_scope.deadline = trio.current_time() + patience()
             await self._put(self._summary(trio.current_time() - began))
@@ -140,6 +147,7 @@ class _Watch:
                 visit = _Visit(number, 0.0)
                 await self._places.acquire_on_behalf_of(visit)
                 visit.began = trio.current_time()
+                self._epoch = time.time() - visit.began  # anew: clocks are set, machines suspended
                 self._uncounted[number] = visit
                 nursery.start_soon(self._visit, visit)
                 begin_at = max(begin_at + every, visit.began)
@@ -245,7 +253,8 @@ class _Watch:
     def _summary(self, seconds: float) -> str:
         found = self._statistics
         if self._options.json:
-            return json.dumps({"summary": found.as_json(self._rfc3339)}) + "\n"
+            summary = {**found.as_json(self._rfc3339), "unfinished": len(self._unfinished)}
+            return json.dumps({"summary": summary}) + "\n"
         failed, number = found.failed.total(), found.conversations
         conversations = pluralized(number, "conversation")
         lines = [
@@ -256,6 +265,9 @@ class _Watch:
         if failed:
             codes = ", ".join(f"{code} {times}" for code, times in found.failed.most_common())
             lines[-1] += f" ({failed / number:.2%}): {codes}"
+        if self._unfinished:
+            since = trio.current_time() - self._unfinished[0].began
+            lines[-1] += f", {len(self._unfinished)} unfinished, the oldest for {since:.1f} s"
         if outage := found.longest_outage:
             end = self._clock(outage.ended) if outage.is_over else "now"
             began = self._clock(outage.began)
@@ -277,4 +289,9 @@ def _has_ended(item: tuple[int, _Visit]) -> bool:
 
 def _row(distribution: Distribution) -> str:
     values = distribution.as_json()
-    return "".join(f"{value:10.2f}" for value in values.values()) if values else f"{'-':>10}" * 4
+    return "".join(f"{_digits(value):>10}" for value in (values or {}).values()) or f"{'-':>10}" * 4
+
+
+def _digits(value: float) -> str:
+    """Return a duration with as many digits as it is known to."""
+    return f"{value:.0f}" if value >= 1000 else f"{value:.2f}" if value >= 1 else f"{value:.3f}"

@@ -56,6 +56,9 @@ class Places(Protocol):
     def may_accept(self) -> bool:
         """Return whether one more connection may be accepted."""
 
+    def note_client(self) -> None:
+        """Take note that a client has come, who may have to wait."""
+
     async def wait_for_place(self) -> None:
         """Wait until that is so."""
 
@@ -79,6 +82,7 @@ class Acceptor:
         """Accept until cancelled."""
         while True:
             await trio.lowlevel.wait_readable(self._listener.socket)
+            self._places.note_client()
             await self._accept_some()
 
     async def finish(self) -> None:

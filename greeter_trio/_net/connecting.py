@@ -191,12 +191,17 @@ async def _open_tcp(addresses: Sequence[Address]) -> trio.socket.SocketType:
         else:
             nursery.cancel_scope.cancel()
 
-    async with trio.open_nursery() as nursery:
-        for address in addresses:
-            has_failed = trio.Event()
-            nursery.start_soon(dial, address, has_failed)
-            with trio.move_on_after(_HEAD_START):
-                await has_failed.wait()
+    try:
+        async with trio.open_nursery() as nursery:
+            for address in addresses:
+                has_failed = trio.Event()
+                nursery.start_soon(dial, address, has_failed)
+                with trio.move_on_after(_HEAD_START):
+                    await has_failed.wait()
+    except BaseException:  # a timeout at the moment of success
+        for sock in connected:
+            sock.close()
+        raise
     if not connected:
         raise OSError("no address of it can be connected to") from ExceptionGroup("", failures)
     for sock in connected[1:]:

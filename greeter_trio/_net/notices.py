@@ -7,7 +7,7 @@ import trio
 
 from .text import pluralized
 
-_PAUSE = 60.0  # seconds from one line to the next
+NOTICE_PAUSE = 60.0  # seconds from one line to the next
 
 _logger = logging.getLogger("greeter_trio")
 
@@ -19,16 +19,23 @@ class Notice:
         """`kind` is its name for programs, and `noun` what is counted."""
         self._kind = kind
         self._noun = noun
-        self._logged_at = -math.inf
+        self._message = ""  # the last one
+        self._told_at = -math.inf
+        self._told = 0  # the count that was logged last
         self.count: int = 0
         """How often it was due so far."""
 
     def give(self, message: str) -> None:
         """Count it, and log this message unless one was logged within the last minute."""
         self.count += 1
-        now = trio.current_time()
-        if now >= self._logged_at + _PAUSE:
-            self._logged_at = now
+        self._message = message
+        if trio.current_time() >= self._told_at + NOTICE_PAUSE:
+            self.tell_rest()
+
+    def tell_rest(self) -> None:
+        """Log the last message with the count, if it was due since the last line."""
+        if self.count > self._told:
+            self._told, self._told_at = self.count, trio.current_time()
             facts = {"event": "warning", "kind": self._kind, "count": self.count}
             so_far = pluralized(self.count, self._noun)
-            _logger.warning("%s (%s so far)", message, so_far, extra={"facts": facts})
+            _logger.warning("%s (%s so far)", self._message, so_far, extra={"facts": facts})

@@ -98,7 +98,7 @@ def parse_header(data: bytes) -> tuple[int, Address | None] | None:
     if data.startswith(_START_V2[: len(data)]):
         return _parse_v2(data)
     wrong = ProxyError(f"it sent no PROXY header but {_quoted(data)}")
-    wrong.heard = data[:16]
+    wrong.heard = data[:64]
     raise wrong
 
 

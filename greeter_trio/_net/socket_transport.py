@@ -130,12 +130,14 @@ def set_options(sock: _WithOptions, patience: float) -> None:
     user_timeout = max(USER_TIMEOUT, patience + _MARGIN) * 1000
     if user_timeout < _MOST:
         options["TCP_USER_TIMEOUT"] = int(user_timeout)
-    with contextlib.suppress(OSError):  # the connection is gone already
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        for name, value in options.items():
-            option = getattr(socket, name, None)  # no platform has all of them
-            if option is not None:
-                sock.setsockopt(socket.IPPROTO_TCP, option, value)
+    numbers = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)]
+    for name, value in options.items():
+        option = getattr(socket, name, None)  # no platform has all of them
+        if option is not None:
+            numbers.append((socket.IPPROTO_TCP, option, value))
+    for level, option, value in numbers:
+        with contextlib.suppress(OSError):  # it is not supported, or the connection is gone
+            sock.setsockopt(level, option, value)
 
 
 def reset_at_close(sock: _WithOptions, *, on: bool) -> None:

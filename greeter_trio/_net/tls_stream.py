@@ -99,7 +99,7 @@ class TLSStream(trio.abc.HalfCloseableStream, SteppedStream):
                     if not self._begun and data[:1] not in _FIRST_BYTES:
                         here = " on this port" if self._peer == "the server" else ""
                         failed = HandshakeFailed(f"{self._peer} does not speak TLS{here}")
-                        failed.heard = bytes(data[:16])
+                        failed.heard = bytes(data[:64])
                         raise failed from None
                     self._begun = True
             await self._flush()

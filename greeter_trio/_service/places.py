@@ -18,16 +18,21 @@ class Places:
         self._taken = 0
         self._refused = 0
         self._waiting = trio.lowlevel.ParkingLot()
-        self._full = Notice("full", "time")
+        self.full = Notice("full", "time")
+        """The warning that clients wait, or are refused."""
 
     def may_accept(self) -> bool:
         """Return whether one more connection may be accepted."""
         return not self._is_full() or (self._rejects() and self._refused < MOST_REFUSED)
 
+    def note_client(self) -> None:
+        """Warn if the client that has come must wait for a place."""
+        if not self.may_accept():
+            self._warn("clients wait")
+
     async def wait_for_place(self) -> None:
         """Wait until that is so."""
         while not self.may_accept():
-            self._warn("clients wait")
             await self._waiting.park()
 
     def admit(self) -> bool:
@@ -47,7 +52,7 @@ class Places:
 
     def _warn(self, what: str) -> None:
         most = self._limits.max_connections
-        self._full.give(f"The server is full, with {pluralized(most, 'client')}: {what}")
+        self.full.give(f"The server is full, with {pluralized(most, 'client')}: {what}")
 
     def _is_full(self) -> bool:
         return self._taken >= self._limits.max_connections

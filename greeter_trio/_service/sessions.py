@@ -48,6 +48,11 @@ class Sessions:
         """How many sessions were cut off."""
         return self._counters.closed[CloseReason.CUT]
 
+    def tell_warnings(self) -> None:
+        """Log what was due since the last lines: once a minute at most, and at the end."""
+        for notice in (self.accept_failures, self.places.full, *self._strangers.notices):
+            notice.tell_rest()
+
     def use_ssl_context(self, context: ssl.SSLContext | None) -> None:
         """Use another certificate, or none, for the sessions that come next."""
         self.settings = attrs.evolve(self.settings, ssl_context=context)

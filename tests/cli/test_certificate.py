@@ -23,8 +23,8 @@ VALID = Validity(NOW - DAY, NOW + 90 * DAY)
         (-DAY, 90 * DAY, ""),
         (-DAY, 7 * DAY, ""),
         (-DAY, 7 * DAY - HOUR, "expires on 2026-12-03 11:30 UTC, in 6 days"),
-        (-DAY, HOUR, "expires on 2026-11-26 13:30 UTC, in 0 days"),
-        (-2 * DAY, -DAY, "has expired on 2026-11-25 12:30 UTC"),
+        (-DAY, HOUR, "expires on 2026-11-26 13:30 UTC, in less than a day"),
+        (-2 * DAY, -DAY, "expired on 2026-11-25 12:30 UTC"),
         (
             HOUR,
             DAY,

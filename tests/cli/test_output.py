@@ -4,6 +4,7 @@ import io
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -47,7 +48,12 @@ def test_closed_streams(redirection: str, arguments: str, status: int, out: str,
 
 @pytest.mark.parametrize(
     ("arguments", "stdout", "status"),
-    [("client --help", True, 0), ("client --port x", False, 2), ("client --host a..b", False, 4)],
+    [
+        ("client --help", True, -13),
+        ("--version", True, -13),
+        ("client --port x", False, 2),
+        ("client --host a..b", False, 4),
+    ],
 )
 def test_reader_has_left(arguments: str, *, stdout: bool, status: int) -> None:
     """A pipe without a reader makes no noise, and does not change the exit status."""
@@ -58,3 +64,11 @@ def test_reader_has_left(arguments: str, *, stdout: bool, status: int) -> None:
         os.close(writer)
         assert process.wait(PATIENCE) == status
         assert all(each.read() == b"" for each in (process.stdout, process.stderr) if each)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+@pytest.mark.parametrize("arguments", ["--help", "--version", "client --help", "serve --help-all"])
+def test_help_on_a_full_disk(arguments: str) -> None:
+    done = run(*arguments.split(), command=in_shell('exec "$@" > /dev/full'))
+    message = b"greeter: cannot write to standard output: No space left on device\n"
+    assert (done.returncode, done.stderr) == (1, message)

@@ -71,6 +71,7 @@ async def test_the_file_is_replaced_at_once(listeners: list[Listener]) -> None:
     ("path", "why"),
     [
         ("folder", ""),
+        ("x" * 300, "File name too long"),
         ("folder/no/port", "No such file or directory (the folder must exist)"),
     ],
 )

@@ -7,6 +7,7 @@ import shutil
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeAlias
@@ -165,6 +166,7 @@ def greets_and(act: Callable[[Peer], object]) -> Callable[[], Target]:
 
 
 def resets(peer: Peer) -> None:
+    time.sleep(0.1)  # the client has looked to whom it is connected by then
     peer.reset()
 
 

@@ -391,3 +391,28 @@ def test_ctrl_z_and_fg(port: int) -> None:
             terminal.expect("Goodbye!\r\n", "ready> ")
         terminal.type("exit\n")
         terminal.end(0)
+
+
+def test_nothing_is_lost_when_it_goes_on_with_a_reader_that_is_slow(port: int) -> None:
+    """A signal that is no end does not make a blocked write give up."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    filled = 0
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            filled += os.write(writer, b"x" * 1024)
+    os.set_blocking(writer, True)
+    with client(port, stdout=writer) as terminal:
+        os.close(writer)
+        terminal.expect("ends it.")
+        terminal.type("Ada\n")
+        for _ in range(3):
+            stop(terminal)
+            terminal.process.send_signal(signal.SIGCONT)
+        output = Output(reader)
+        output.expect(b"Hello Ada!\n")
+        terminal.type("Bob\nexit\n")
+        output.expect(b"Hello Bob!\n")
+        output.expect(GOODBYE)
+        terminal.end(0)
+    os.close(reader)

@@ -218,6 +218,19 @@ def arrived(pipe: int) -> int:
     return int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)), sys.byteorder)
 
 
+def test_a_server_that_hangs_is_told_at_ctrl_c() -> None:
+    """Before the timeout of the first conversation."""
+    with socket.create_server(("127.0.0.1", 0)) as silent, watching(silent.getsockname()[1]) as it:
+        process, output = it
+        for _ in range(3):
+            silent.accept()[0].detach()  # it stays open as long as this process
+        process.send_signal(signal.SIGINT)
+        assert process.wait(PATIENCE) == 3
+        assert re.search(
+            r"0 greeted, 0 failed, \d+ unfinished, the oldest for", output.rest().decode()
+        )
+
+
 def test_a_signal_ends_it_though_nobody_reads() -> None:
     """Its summary waits for a reader, but not for long."""
     with socket.create_server(("127.0.0.1", 0)) as silent:

@@ -67,6 +67,9 @@ class Scene:
     def may_accept(self) -> bool:
         return len(self.accepted) < self.places
 
+    def note_client(self) -> None:
+        pass
+
     async def wait_for_place(self) -> None:
         while not self.may_accept():
             await self._waiting.park()

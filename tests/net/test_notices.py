@@ -32,3 +32,19 @@ async def test_a_notice_is_logged_once_a_minute_with_a_count(
     facts = vars(log.records[1])["facts"]
     assert facts == {"event": "warning", "kind": "full", "count": 61}
     assert full.count == 150
+
+
+async def test_what_was_due_since_the_last_line_is_told_at_the_end(
+    autojump_clock: MockClock, log: Log
+) -> None:
+    notice = Notice("http", "client")
+    notice.tell_rest()
+    for number in range(50):
+        notice.give(f"client {number}")
+    assert log.lines == ["client 0 (1 client so far)"]
+    notice.tell_rest()
+    notice.tell_rest()
+    assert log.lines[1:] == ["client 49 (50 clients so far)"]
+    await trio.sleep(60)
+    notice.give("one more")
+    assert log.lines[2:] == ["one more (51 clients so far)"]

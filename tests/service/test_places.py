@@ -6,6 +6,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from greeter_trio import Limits, WhenFull
 from greeter_trio._service.places import MOST_REFUSED, Places
+from tests.support.logs import Log
 
 
 def places(number: int, when_full: WhenFull = WhenFull.WAIT) -> Places:
@@ -78,3 +79,15 @@ async def test_a_woken_acceptor_that_takes_no_place_leaves_it_to_the_others() ->
             nursery.start_soon(them.wait_for_place)
         await wait_all_tasks_blocked()
         them.release(served=True)
+
+
+async def test_a_client_that_must_wait_is_warned_of(log: Log) -> None:
+    """Whoever waits for a place without a client, as a shutdown does, warns of nothing."""
+    them = places(1)
+    them.note_client()
+    assert them.admit()
+    with trio.move_on_after(0):
+        await them.wait_for_place()
+    assert log.lines == []
+    them.note_client()
+    assert log.lines == ["The server is full, with 1 client: clients wait (1 time so far)"]

@@ -23,7 +23,7 @@ HELLO = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(range(128, 256))
         (HELLO, "tls"),
         (b"GET / HTTP/1.1\r\n", "http"),
         (b"POST /greet HTTP/", "http"),
-        (b"CONNECT a:443 HT", "http"),
+        (b"CONNECT www.example.org:443 HTTP/1.1\r\n", "http"),
         (b"PRI * HTTP/2.0\r\n", "http"),
         (encode_v1(*ENDS), "proxy"),
         (b"PROXY UNKNOWN\r\n", "proxy"),
@@ -38,7 +38,7 @@ HELLO = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(range(128, 256))
 )
 async def test_beginnings(beginning: bytes, kind: str | None, log: Log) -> None:
     await trio.lowlevel.checkpoint()
-    Strangers().note(beginning[:16], "127.0.0.1:42101")
+    Strangers().note(beginning[:64], "127.0.0.1:42101")
     assert warnings(log) == ([kind] if kind else [])
     if kind:
         spoken = f"127.0.0.1:42101 speaks {kind.upper()} to a port that does not"
