@@ -419,3 +419,24 @@ async def test_the_certificate_is_for_the_host_that_was_resolved(
                 await connecting_
         await wait_all_tasks_blocked()
     assert names == ["xn--fa-hia.example"]
+
+
+async def test_a_timeout_at_the_moment_of_success_leaves_nothing_open(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A connection that is there already is closed when what waits for it is cancelled."""
+    dial = connecting._dial
+
+    async def dial_and_cancel(address: hosts.Address) -> trio.socket.SocketType:
+        with trio.CancelScope(shield=True):
+            sock = await dial(address)
+        scope.cancel()
+        return sock
+
+    async with scripted(hears_end()) as port, nothing_left_open():
+        monkeypatch.setattr(connecting, "_dial", dial_and_cancel)
+        resolve(Address(HOST, port), Address("127.0.0.2", port))
+        with trio.CancelScope() as scope:
+            await connect(NAME, timeout=5)
+        assert scope.cancelled_caught
+        await wait_all_tasks_blocked()

@@ -90,3 +90,12 @@ async def test_a_client_of_another_port(
     sessions = secure_sessions(authority) if secure else lines_sessions(proxy_protocol=True)
     await converse(sessions, play(says(said), hears_out))
     assert warnings(log) == ([kind] if kind else [])
+
+
+async def test_the_number_of_strangers_is_told_to_the_end(log: Log) -> None:
+    sessions = lines_sessions()
+    for _ in range(5):
+        await converse(sessions, SAYS_LITTLE)
+    sessions.tell_warnings()
+    counts = [vars(record)["facts"].get("count") for record in log.records]
+    assert [count for count in counts if count] == [1, 5]
