@@ -40,7 +40,7 @@ if _typing.TYPE_CHECKING:
     from ._steps import Observed, Opening, Step, StepInput, TranscriptItem
     from ._transcript import TranscriptError, read_transcript, write_header, write_item
 
-__version__ = "0.6.0"
+__version__ = "0.7.0"
 
 __all__ = [
     "ClientConfig",

@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Iterable, Sequence
+from itertools import islice
 
 from ._config import ClientConfig, Framing, check_config
 from ._errors import LocalProtocolError
@@ -13,14 +14,18 @@ from ._events import (
     ProtocolViolated,
     SorryReceived,
     Welcomed,
+    greeted_together,
 )
 from ._machine import Machine
 from ._states import CLIENT_TRANSITIONS, ClientState, Input
 from ._timers import Timer
 from ._wire import (
+    BANG,
+    BETWEEN_NAMES,
     CR,
     EXIT,
     GOODBYE,
+    HELLO,
     LF,
     MAX_NAME_SIZE,
     MAX_SORRY_SIZE,
@@ -88,7 +93,10 @@ class ClientConnection(Machine[ClientState, ClientEvent]):
             )
         if not isinstance(names, Iterable):
             raise LocalProtocolError(f"names must be several names, not {names!r}")
-        words = [_checked_name(name) for name in names]
+        words = list(names)
+        if not _are_names(words):
+            for word in words:
+                _check_name(word)
         self._check_that_names_may_come()
         self.handle_timeout(now)
         self._check_that_names_may_come()
@@ -104,7 +112,9 @@ class ClientConnection(Machine[ClientState, ClientEvent]):
     # What happens
 
     def _data_received(self, data: bytes) -> None:
-        buffer, at = self._buffer + data, 0
+        buffer = self._buffer + data
+        has_lines = self._framing is Framing.LINES and len(self._sent) > 1
+        at = self._hear_greetings(buffer) if has_lines else 0
         while self._state.is_open and (size := self._hear(buffer[at : at + MAX_WORD_SIZE])):
             at += size
         self._buffer = buffer[at:] if self._state.is_open else b""
@@ -149,6 +159,32 @@ class ClientConnection(Machine[ClientState, ClientEvent]):
         self._events.append(ProtocolViolated(expected=words[0][1], received=heard[:64]))
         self._close(Input.OTHER)
         return 0
+
+    def _hear_greetings(self, heard: bytes) -> int:
+        """Handle greetings that begin what was heard, each with its PROMPT; return their size.
+
+        What `_hear` does for one word, this does for all at once: names that are greeted together
+        take a tenth of the time that way. It returns 0 where anything else comes among them.
+        """
+        prompt = PROMPT if self._state is ClientState.GREETED else b""
+        # No name has an LF, so these bytes end greetings, and come nowhere else.
+        count = min(heard.count(BANG + PROMPT), len(self._sent) - (self._sent[-1] == EXIT))
+        names = list(islice(self._sent, count))
+        greetings = prompt + HELLO + BETWEEN_NAMES.join(names) + BANG + PROMPT
+        if not (names and heard.startswith(greetings)):
+            return 0
+        if prompt:
+            self._word_heard(Input.PROMPT, prompt)
+        for _ in names:
+            self._sent.popleft()
+        events: list[ClientEvent] = [NameRequested()] * (2 * len(names))
+        events[::2] = greeted_together(names)
+        self._events += events
+        self._move(Input.HELLO)
+        self._move(Input.PROMPT)
+        self._timers.stop(Timer.REPLY)
+        self._watch_reply()
+        return len(greetings)
 
     def _words_that_may_come(self) -> list[tuple[Input, bytes]]:
         """Return the words that may come next, the expected one first; SORRY may always come."""
@@ -215,7 +251,7 @@ class ClientConnection(Machine[ClientState, ClientEvent]):
     def _send_what_may_go(self) -> None:
         if self._framing is Framing.LINES:
             if self._state in (ClientState.PROMPTED, ClientState.GREETED):
-                self._output.extend(word + LF for word in self._waiting)
+                self._output.append(LF.join((*self._waiting, b"")))
                 self._sent.extend(self._waiting)
                 self._waiting.clear()
         elif self._state is ClientState.PROMPTED and self._waiting and not self._sent:
@@ -233,7 +269,16 @@ class ClientConnection(Machine[ClientState, ClientEvent]):
             self._timers.start(Timer.REPLY, self._now + self._config.reply_timeout)
 
 
-def _checked_name(name: bytes) -> bytes:
+def _are_names(words: list[bytes]) -> bool:
+    """Return whether no word is wrong; to look at many together takes a third of the time."""
+    if not words or set(map(type, words)) != {bytes} or b"" in words or EXIT in words:
+        return False
+    together = b"".join(words)
+    is_long = len(together) > MAX_NAME_SIZE and max(map(len, words)) > MAX_NAME_SIZE
+    return not (is_long or CR in together or LF in together)
+
+
+def _check_name(name: bytes) -> None:
     if not isinstance(name, bytes):
         msg = f"a name must be bytes, not {type(name).__name__}"
     elif name == EXIT:
@@ -245,5 +290,5 @@ def _checked_name(name: bytes) -> bytes:
     elif len(name) > MAX_NAME_SIZE:
         msg = f"a name has at most {MAX_NAME_SIZE} bytes, and this one has more: {name[:32]!r}..."
     else:
-        return name
+        return
     raise LocalProtocolError(msg)

@@ -7,7 +7,7 @@ A broken transport is reported to the connection, which ends the conversation.
 
 import contextlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import trio
@@ -35,23 +35,30 @@ async def drive(
     raised here, and the stream is closed, as it is after a cancellation. What the peer or the
     network does wrong raises nothing: the last event, `ConversationEnded`, says why it ended.
     """
+
+    def handle_events(events: Sequence[Any]) -> None:
+        if handle_event is not None:
+            for event in events:
+                handle_event(event)
+
     async with stream:
-        await Driver(connection, stream, handle_event).run()
+        await Driver(connection, stream, handle_events).run()
 
 
 class Driver:
     """What `drive` does, for a caller that gives inputs of its own, or stops half-way.
 
-    After an input of your own (`connection.send_name(name, driver.now())`) call `wake`. While `run`
-    is not running, the connection's clock stands still: what is asked meanwhile is sent when it
-    runs again, and the peer's time to answer begins then. The peer of a server loses its connection
-    when it reads less than 64 KiB in `send_timeout` seconds although more is waiting for it.
+    `handle_events` is called with what each input brought, if that is anything. After an input of
+    your own (`connection.send_name(name, driver.now())`) call `wake`. While `run` is not running,
+    the connection's clock stands still: what is asked meanwhile is sent when it runs again, and the
+    peer's time to answer begins then. The peer of a server loses its connection when it reads less
+    than 64 KiB in `send_timeout` seconds although more is waiting for it.
     """
 
     __slots__ = (
         "_clock",
         "_connection",
-        "_handle_event",
+        "_handle_events",
         "_outbox",
         "_shutdown_requested",
         "_transport",
@@ -65,13 +72,13 @@ class Driver:
         self,
         connection: Connection[Any, Any],
         stream: trio.abc.Stream | Transport,
-        handle_event: Callable[[Any], object] | None = None,
+        handle_events: Callable[[Sequence[Any]], object] = lambda _: None,
         *,
         send_timeout: float = SEND_TIMEOUT,
     ) -> None:
         self._connection = connection
         self._transport = stream if isinstance(stream, Transport) else transport_over(stream)
-        self._handle_event = handle_event
+        self._handle_events = handle_events
         self._outbox = Outbox(self._transport, send_timeout)
         self._waiting: trio.CancelScope | None = None
         self._clock = PausableClock()  # the connection's
@@ -189,10 +196,8 @@ class Driver:
         self._report()
 
     def _report(self) -> None:
-        events = self._connection.events()
-        if self._handle_event is not None:
-            for event in events:
-                self._handle_event(event)
+        if events := self._connection.events():
+            self._handle_events(events)
 
     def _lose(self, why: Exception) -> None:
         if self._connection.state.is_open:

@@ -15,8 +15,7 @@ failure to which no name belongs has one of its own.
 import json
 import math
 import sys
-from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
 import attrs
@@ -33,27 +32,32 @@ from .opening import Conversation, Measurements, NoConversation, milliseconds_si
 from .output import print_error
 from .status import ExitStatus, Failure
 
-_CHUNK = 65536  # bytes to read at once
+_CHUNK = 262144  # bytes to read at once
+_START = 65536  # bytes that tell what kind of text it is
 _LINE = 2048  # bytes to keep of a line that has not ended: more than a name may have
 
 
 @attrs.define
-class _Asked:
-    """A name that was asked, and what became of it."""
+class _Batch:
+    """Names that are asked together, and are settled in this order."""
 
-    name: bytes | None
-    """None stands for what failed before any name."""
-    sent_at: float = 0.0
-    greeting_ms: float | None = None
-    error: Failure | None = None
+    names: Sequence[bytes] = ()
+    left_out: dict[int, Failure] = attrs.field(factory=dict)
+    """Those that are no names, by their places."""
+    asked: int = 0
+    """How many were."""
+    sent_at: list[float] = attrs.field(factory=list)
+    """When these were sent, as far as they are."""
+    timed: int = 0
+    """Of how many the greetings were timed."""
+    settled: int = 0
+    """How many are: greeted, not greeted for good, or left out."""
 
     @property
-    def shown(self) -> str:
-        return printable(self.name or b"")
-
-    @property
-    def is_settled(self) -> bool:
-        return self.greeting_ms is not None or self.error is not None
+    def rest(self) -> list[bytes]:
+        """Those that were not greeted, and not left out."""
+        places = range(self.settled, len(self.names))
+        return [self.names[place] for place in places if place not in self.left_out]
 
 
 class Batch:
@@ -66,40 +70,37 @@ class Batch:
         self._failure: Failure | None = None  # the first one, which decides the exit status
         self._has_object = False  # whether a name has failed with it
         self._asking = trio.CancelScope()
-        self._asked: deque[_Asked] = deque()  # in order; the first one is not settled
-        self._unsent: deque[_Asked] = deque()  # those of them that the server has yet to ask for
+        self._batch = _Batch()
         self._greeter: Greeter | None = None
-        self._printer, self._to_print = trio.open_memory_channel[_Asked](math.inf)
+        self._printer, self._to_print = trio.open_memory_channel[tuple[int, str]](math.inf)
         self._lines = 0
-        self._count = 0  # of names that were asked, ever
-        self._unprinted = 0  # of these, those whose line is not printed
+        self._settled = 0  # in all batches
+        self._unprinted = 0  # of this batch
         self._all_printed = trio.Event()
         self._output_failure: OSError | None = None
         self._exit_asked = False
 
-    def handle_event(self, event: ClientEvent) -> None:
-        """Settle the name that was greeted."""
-        if isinstance(event, Greeted):
-            self._asked[0].greeting_ms = milliseconds_since(self._asked[0].sent_at)
-            self._settle()
+    def handle_events(self, events: Sequence[ClientEvent]) -> None:
+        """Settle the names that were greeted."""
         self._note_sent()
+        self._settle(greeted=[*map(type, events)].count(Greeted))
 
     def progress(self) -> str:
         """Return how far it is, if the greetings do not show it."""
-        done = self._count - len(self._asked)
+        done = self._settled
         return "" if not done or sys.stdout.isatty() else f"{pluralized(done, 'name')} greeted"
 
     async def report(self, failed: NoConversation) -> None:
         """Print what happened to these names, which no server was there to greet."""
         failure, measurements = failed.failure, failed.measurements
-        asked = [_Asked(name, error=failure) for name in self._names if name != b"exit"]
+        names: list[bytes | None] = [name for name in self._names if name != b"exit"]
         if measurements.peer is not None:  # there was a server that could be asked
-            for each in asked:
-                print_error(f"not greeted: {each.shown}")
+            for name in names:
+                print_error(f"not greeted: {printable(name or b'')}")
         if self._as_json:
-            objects = asked or [_Asked(None, error=failure)]
+            objects = [_object(name, measurements, error=failure) for name in names or [None]]
             try:
-                await _print_lines(_object(each, measurements) for each in objects)
+                await _print("".join(objects))
             except BrokenPipeError:
                 raise
             except OSError as exc:
@@ -110,7 +111,7 @@ class Batch:
         greeter = self._greeter = conversation.greeter
         self._measurements = conversation.measurements
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._print, nursery.cancel_scope)
+            nursery.start_soon(self._print_all, nursery.cancel_scope)
             async with trio.open_nursery() as talking:
                 talking.start_soon(self._ask, greeter)
                 failure = None
@@ -118,13 +119,14 @@ class Batch:
                     await greeter.wait_ended(EndReason.EXIT)
                 except ConversationFailed as exc:
                     # After the NAMEs, which are asked together, nothing but `exit` comes.
-                    has_asked = self._exit_asked or bool(self._names and self._count)
+                    has_asked = self._exit_asked or bool(self._names and self._lines)
                     failure = conversation.failure(exc, has_asked_exit=has_asked)
                 self._asking.cancel()
             if failure:  # nothing more is asked now
                 self._report_end(failure)
-            if self._failure and not self._has_object:
-                self._printer.send_nowait(_Asked(None, error=self._failure))
+            if self._as_json and self._failure and not self._has_object:
+                nobody = _object(None, self._measurements, error=self._failure)
+                self._printer.send_nowait((0, nobody))
             self._printer.close()
         if self._output_failure:  # not raised within the nursery, which makes a group of it
             if isinstance(self._output_failure, BrokenPipeError):
@@ -134,14 +136,13 @@ class Batch:
 
     def _report_end(self, failure: Failure) -> None:
         self._fail(failure)
-        rest = [asked for asked in self._asked if not asked.is_settled]
+        rest = self._batch.rest
         self._has_object = self._has_object or bool(rest)
-        for asked in rest:
-            print_error(f"not greeted: {asked.shown}")
-            asked.error = failure
+        for name in rest:
+            print_error(f"not greeted: {printable(name)}")
         if rest and not self._names:
             print_error("what came after that on standard input, if anything, was not asked")
-        self._settle()
+        self._settle(failed=failure)
 
     # Asking
 
@@ -163,16 +164,16 @@ class Batch:
             while chunk := await stdio.read_in_thread(_CHUNK):
                 if is_start:
                     is_start, chunk = False, self._checked_start(chunk)
-                *lines, rest = (rest + chunk).split(b"\n")
+                *lines, rest = (rest + chunk).replace(b"\r\n", b"\n").split(b"\n")
                 rest = rest[:_LINE]
-                if not await self._ask_batch(greeter, [line.removesuffix(b"\r") for line in lines]):
+                if not await self._ask_batch(greeter, lines):
                     return
         except OSError as exc:
             self._fail(Failure(f"cannot read standard input: {exc.strerror}"))
         await self._ask_batch(greeter, [rest.removesuffix(b"\r")])
 
     def _checked_start(self, start: bytes) -> bytes:
-        if doubt := doubt_about(start):
+        if doubt := doubt_about(start[:_START]):
             print_error(f"standard input seems to be {doubt}; its names are sent as they are")
         return without_mark(start)
 
@@ -184,94 +185,124 @@ class Batch:
         more = b"exit" not in lines
         lines = lines if more else lines[: lines.index(b"exit")]
         names = [line for line in lines if line]
+        batch = self._batch = _Batch(names)
         try:
             greeter.ask(names)
+            batch.asked = len(names)
         except LocalProtocolError:  # a line is no name, or the conversation is over
-            for number, line in enumerate(lines, self._lines + 1):
-                if line:
-                    self._ask_one(greeter, line, number)
-        else:
-            asked = [_Asked(name) for name in names]
-            self._asked.extend(asked)
-            self._unsent.extend(asked)
-            self._note_sent()
+            numbers = [number for number, line in enumerate(lines, self._lines + 1) if line]
+            for place, number in enumerate(numbers):
+                self._ask_one(greeter, place, number)
         self._lines += len(lines)
-        self._count += len(names)
-        self._unprinted += len(names)
+        self._unprinted = len(names)
+        self._note_sent()
         self._settle()
         if self._unprinted:
             self._all_printed = trio.Event()
             await self._all_printed.wait()
         return more
 
-    def _ask_one(self, greeter: Greeter, line: bytes, number: int) -> None:
-        asked = _Asked(line)
-        self._asked.append(asked)
-        if problem := problem_with(line):
-            asked.error = Failure(f"line {number} is left out: {problem}")
-            self._fail(asked.error)
+    def _ask_one(self, greeter: Greeter, place: int, number: int) -> None:
+        batch, name = self._batch, self._batch.names[place]
+        if problem := problem_with(name):
+            batch.left_out[place] = Failure(f"line {number} is left out: {problem}")
+            self._fail(batch.left_out[place])
             self._has_object = True
             return
         with suppress(LocalProtocolError):  # the conversation is over, which is reported then
-            greeter.ask([line])
-            self._unsent.append(asked)
+            greeter.ask([name])
+            batch.asked += 1
             self._note_sent()
 
     def _note_sent(self) -> None:
         """Take the time for the names that have been sent by now."""
-        if self._unsent and self._greeter:
-            now, unsent = trio.current_time(), self._greeter.unsent
-            while len(self._unsent) > unsent:
-                self._unsent.popleft().sent_at = now
+        batch = self._batch
+        if self._greeter and len(batch.sent_at) < batch.asked:
+            more = batch.asked - self._greeter.unsent - len(batch.sent_at)
+            batch.sent_at += [trio.current_time()] * more
 
     # Printing
 
-    def _settle(self) -> None:
-        """Have printed what is settled, as far as everything before it is."""
-        while self._asked and self._asked[0].is_settled:
-            self._printer.send_nowait(self._asked.popleft())
+    def _settle(self, greeted: int = 0, failed: Failure | None = None) -> None:
+        """Have printed what became of the next names: greeted, or failed."""
+        batch, start = self._batch, self._batch.settled
+        if self._as_json or batch.left_out or not greeted:
+            text = "".join(self._settled_lines(greeted, failed))
+        else:
+            batch.settled += greeted
+            text = _greetings(batch.names[start : batch.settled])
+        if batch.settled > start:
+            self._settled += batch.settled - start
+            self._printer.send_nowait((batch.settled - start, text))
 
-    async def _print(self, everything: trio.CancelScope) -> None:
+    def _settled_lines(self, greeted: int, failed: Failure | None) -> Iterator[str]:
+        batch = self._batch
+        for name in batch.names[batch.settled :]:
+            error = batch.left_out.get(batch.settled)
+            greeting_ms = None
+            if not error and greeted:
+                greeted -= 1
+                greeting_ms = milliseconds_since(batch.sent_at[batch.timed])
+                batch.timed += 1
+            elif not error and not failed:
+                return
+            batch.settled += 1
+            if self._as_json:
+                error = error if greeting_ms is not None else error or failed
+                yield _object(name, self._measurements, greeting_ms, error)
+            elif greeting_ms is not None:
+                yield _greetings([name])
+
+    async def _print_all(self, everything: trio.CancelScope) -> None:
         try:
-            async for asked in self._to_print:
-                several = [asked]
+            async for settled in self._to_print:
+                several = [settled]
                 with suppress(trio.WouldBlock, trio.EndOfChannel):
                     while True:
                         several.append(self._to_print.receive_nowait())
-                await _print_lines(map(self._line, several))
-                self._unprinted -= len(several)
+                await _print("".join(text for _, text in several))
+                self._unprinted -= sum(number for number, _ in several)
                 if not self._unprinted:
                     self._all_printed.set()
         except OSError as exc:
             self._output_failure = exc
             everything.cancel()
 
-    def _line(self, asked: _Asked) -> str:
-        if self._as_json:
-            return _object(asked, self._measurements)
-        return "" if asked.error else f"Hello {asked.shown}!\n"
-
     def _fail(self, failure: Failure) -> None:
         print_error(failure.message)
         self._failure = self._failure or failure
 
 
-def _object(asked: _Asked, measurements: Measurements) -> str:
-    name = None if asked.name is None else asked.name.decode("utf-8", "replace")
+def _greetings(names: Sequence[bytes]) -> str:
+    """Return the lines for names that were greeted; to look at all at once is for speed."""
+    text = (b"Hello " + b"!\nHello ".join(names) + b"!\n").decode("utf-8", "replace")
+    if text.replace("\n", "").isprintable():
+        return text
+    return "".join(f"Hello {printable(name)}!\n" for name in names)
+
+
+def _object(
+    name: bytes | None,
+    measurements: Measurements,
+    greeting_ms: float | None = None,
+    error: Failure | None = None,
+) -> str:
+    """Return the object of a name, or of what failed before any name."""
+    text = None if name is None else name.decode("utf-8", "replace")
     fields = {
-        "name": name,
-        "greeting": None if asked.error else f"Hello {name}!",
+        "name": text,
+        "greeting": None if error else f"Hello {text}!",
         **attrs.asdict(measurements),
-        "greeting_ms": asked.greeting_ms,
+        "greeting_ms": greeting_ms,
     }
-    if asked.error:
-        fields["error"] = asked.error.as_json()
+    if error:
+        fields["error"] = error.as_json()
     return json.dumps(fields) + "\n"
 
 
-async def _print_lines(lines: Iterable[str]) -> None:
-    text = "".join(lines).encode(sys.stdout.encoding, "backslashreplace")
-    await stdio.in_thread(stdio.write_all, text)
+async def _print(text: str) -> None:
+    data = text.encode(sys.stdout.encoding, "backslashreplace")
+    await stdio.in_thread(stdio.write_all, data)
 
 
 def _cannot_write(exc: OSError) -> str:

@@ -2,7 +2,7 @@
 
 import contextlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from typing import TYPE_CHECKING
@@ -86,12 +86,12 @@ async def converse(options: ClientOptions, recording: "Recording | None" = None)
         nonlocal waiting
         waiting = f"attempt {attempt}: {failure.message}"
 
-    def handle_event(event: ClientEvent) -> None:
+    def handle_events(events: Sequence[ClientEvent]) -> None:
         nonlocal is_welcomed
-        if isinstance(event, Welcomed):
+        if not is_welcomed and Welcomed() in events:
             is_welcomed = True
             progress.clear()
-        side.handle_event(event)
+        side.handle_events(events)
 
     reader_gone: BrokenPipeError | None = None  # to be raised without a group
     status = ExitStatus.FAILED
@@ -100,7 +100,7 @@ async def converse(options: ClientOptions, recording: "Recording | None" = None)
             progress.keep_showing, lambda: side.progress() if is_welcomed else waiting
         )
         try:
-            status = await _have(side, options, handle_event, recording, note_failure)
+            status = await _have(side, options, handle_events, recording, note_failure)
         except BrokenPipeError as exc:
             reader_gone = exc
         nursery.cancel_scope.cancel()
@@ -112,12 +112,12 @@ async def converse(options: ClientOptions, recording: "Recording | None" = None)
 async def _have(
     side: "Batch | Terminal",
     options: ClientOptions,
-    handle_event: Callable[[ClientEvent], object],
+    handle_events: Callable[[Sequence[ClientEvent]], object],
     recording: "Recording | None",
     on_failure: OnFailure,
 ) -> ExitStatus:
     try:
-        async with open_conversation(options, handle_event, recording, on_failure) as conversation:
+        async with open_conversation(options, handle_events, recording, on_failure) as conversation:
             return await side.run(conversation)
     except NoConversation as exc:
         print_error(str(exc))

@@ -40,15 +40,18 @@ class Course:
     _violation: bytes = b""
     """What the server said that no greeter says."""
 
-    def note(self, event: ClientEvent) -> None:
-        """Take an event."""
-        match event:
-            case Welcomed() | Greeted():
-                self.stage = Stage.PROMPT
-            case NameRequested():
-                self.stage = Stage.GREETING
-            case ProtocolViolated(received=received):
-                self._violation = received
+    def note(self, events: Sequence[ClientEvent]) -> None:
+        """Take what came together; the last of the server's words tells how far it has come."""
+        for event in reversed(events):
+            match event:
+                case ProtocolViolated(received=received):
+                    self._violation = received
+                case Welcomed() | Greeted():
+                    self.stage = Stage.PROMPT
+                    return
+                case NameRequested():
+                    self.stage = Stage.GREETING
+                    return
 
     def failure(
         self, exc: ConversationFailed, *, has_heard: bool, has_asked_exit: bool = False

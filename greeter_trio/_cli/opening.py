@@ -9,7 +9,7 @@ import contextlib
 import errno
 import math
 import ssl
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -95,7 +95,7 @@ OnFailure = Callable[[int, Failure], object]
 @contextlib.asynccontextmanager
 async def open_conversation(
     options: ClientOptions,
-    handle_event: Callable[[ClientEvent], object],
+    handle_events: Callable[[Sequence[ClientEvent]], object],
     recording: "Recording | None" = None,
     on_failure: OnFailure = lambda *_: None,
 ) -> AsyncIterator[Conversation]:
@@ -114,7 +114,7 @@ async def open_conversation(
         async with contextlib.AsyncExitStack() as stack:
             try:
                 found = await stack.enter_async_context(
-                    opener.open(handle_event, recording, limit=limit)
+                    opener.open(handle_events, recording, limit=limit)
                 )
             except NoConversation as exc:
                 is_cut = failed is not None and trio.current_time() >= limit
@@ -146,7 +146,7 @@ class Opener:
     @contextlib.asynccontextmanager
     async def open(
         self,
-        handle_event: Callable[[ClientEvent], object],
+        handle_events: Callable[[Sequence[ClientEvent]], object],
         recording: "Recording | None" = None,
         *,
         limit: float = math.inf,
@@ -156,9 +156,9 @@ class Opener:
         connected, measurements = await self._connect(start, limit)
         course = Course(options)
 
-        def note(event: ClientEvent) -> None:
-            course.note(event)
-            handle_event(event)
+        def note(events: Sequence[ClientEvent]) -> None:
+            course.note(events)
+            handle_events(events)
 
         async with connected.stream:
             with _greeter(connected, start, options.config, note, recording) as greeter:
@@ -231,13 +231,13 @@ def _greeter(
     connected: Connected,
     since: float,
     config: ClientConfig,
-    handle_event: Callable[[ClientEvent], object],
+    handle_events: Callable[[Sequence[ClientEvent]], object],
     recording: "Recording | None",
 ) -> Iterator[Greeter]:
     """Yield the client's side of a conversation, which is recorded if that is wanted."""
     stream, now = connected.stream, trio.current_time()
     if recording is None:
-        yield Greeter(stream, ClientConnection(config, now=now), handle_event)
+        yield Greeter(stream, ClientConnection(config, now=now), handle_events)
         return
     from greeter_trio._net.observed_transport import ObservedTransport  # noqa: PLC0415 - it is rare
     from greeter_trio._net.stream_transport import socket_under, transport_over  # noqa: PLC0415
@@ -247,7 +247,7 @@ def _greeter(
     observe("connect", since)
     transport = ObservedTransport(transport_over(stream), observe, socket_under(stream))
     with contextlib.closing(transport):
-        greeter = Greeter(transport, recorder, handle_event)
+        greeter = Greeter(transport, recorder, handle_events)
         transport.now = greeter.now
         yield greeter
 

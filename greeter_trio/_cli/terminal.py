@@ -11,7 +11,7 @@ import math
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import attrs
@@ -61,8 +61,12 @@ class Terminal:
         self._leaving = False
         self._output_failure: OSError | None = None
 
-    def handle_event(self, event: ClientEvent) -> None:
+    def handle_events(self, events: Sequence[ClientEvent]) -> None:
         """Show what the server says."""
+        for event in events:
+            self._handle_event(event)
+
+    def _handle_event(self, event: ClientEvent) -> None:
         match event:
             case Welcomed():
                 self._tell_how_to_leave()

@@ -2,7 +2,7 @@
 
 import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -198,12 +198,16 @@ class Session:
         self._driver = Driver(
             self._connection,
             self._transport,
-            self._handle_and_log if debug else self._handle,
+            self._handle_and_log if debug else self._handle_all,
             send_timeout=settings.limits.send_timeout,
         )
         if self._ending.is_set():
             self._driver.shut_down()
         return self._driver
+
+    def _handle_all(self, events: Sequence[ServerEvent]) -> None:
+        for event in events:
+            self._handle(event)
 
     def _handle(self, event: ServerEvent) -> None:
         match event:
@@ -225,9 +229,10 @@ class Session:
                 closed, why = _CLOSED[reason]
                 self._end(closed, why or self._why)
 
-    def _handle_and_log(self, event: ServerEvent) -> None:
-        self._log.happened(event)
-        self._handle(event)
+    def _handle_and_log(self, events: Sequence[ServerEvent]) -> None:
+        for event in events:
+            self._log.happened(event)
+            self._handle(event)
 
     def _is_probe(self, failure: Exception) -> bool:
         """Return whether the client has only looked whether there is a server, as `nc -z` does.

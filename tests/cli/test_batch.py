@@ -110,7 +110,7 @@ async def test_output_is_waited_for() -> None:
 
     Reads cut lines, and writes take less than they are given.
     """
-    names = [b"%07d" % number for number in range(20_000)]
+    names = [b"%07d" % number for number in range(80_000)]
     writing, released = trio.Event(), threading.Event()
     reads: list[int] = []
     token = trio.lowlevel.current_trio_token()
@@ -128,7 +128,7 @@ async def test_output_is_waited_for() -> None:
         nursery.start_soon(run)
         await writing.wait()
         await trio.testing.wait_all_tasks_blocked()
-        assert reads == [65536]
+        assert reads == [262144]
         released.set()
     assert len(reads) > 2
 

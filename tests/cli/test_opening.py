@@ -2,7 +2,7 @@
 
 import socket
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -32,7 +32,7 @@ from tests.support.plays import Step, after, hears, hears_rest, over_tls, play, 
 from tests.support.words import GOODBYE, PROMPT, WELCOME
 
 HOST = "127.0.0.1"
-EventHandler: TypeAlias = Callable[[ClientEvent], object]
+EventHandler: TypeAlias = Callable[[Sequence[ClientEvent]], object]
 
 WELCOMES = play(says(WELCOME + PROMPT), hears_rest())
 LOST = "the connection to the server was lost"
@@ -55,9 +55,9 @@ def trust(authority: Authority) -> ClientTls:
 
 
 def reaching(
-    where: int | Tcp | Unix, handle_event: EventHandler = lambda _: None, **changes: Any
+    where: int | Tcp | Unix, handle_events: EventHandler = lambda _: None, **changes: Any
 ) -> AbstractAsyncContextManager[Conversation]:
-    return open_conversation(options_for(where, **changes), handle_event)
+    return open_conversation(options_for(where, **changes), handle_events)
 
 
 def options_for(where: int | Tcp | Unix, **changes: Any) -> ClientOptions:
@@ -315,6 +315,6 @@ async def test_events_and_the_proxy_header() -> None:
     events: list[ClientEvent] = []
     async with (
         scripted(play(hears(b"PROXY TCP4 127.0.0.1 127.0.0.1 "), WELCOMES)) as port,
-        reaching(port, events.append, send_proxy="v1"),
+        reaching(port, events.extend, send_proxy="v1"),
     ):
         assert events == [Welcomed(), NameRequested()]

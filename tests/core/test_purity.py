@@ -21,6 +21,7 @@ ALLOWED = {
     "collections",
     "collections.abc",
     "enum",
+    "itertools",
     "math",
     "types",
     "typing",

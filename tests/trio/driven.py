@@ -192,8 +192,9 @@ class _Performance:
     ) -> None:
         self.connection = connection
         self.pair = pair
-        handle = (lambda _: self.driver.wake()) if wakes else None
-        self.driver: Driver = Driver(connection, pair.transport, handle)
+        self.driver: Driver = Driver(connection, pair.transport)
+        if wakes:
+            self.driver = Driver(connection, pair.transport, lambda _: self.driver.wake())
         self.clock = clock
         self.is_slow = is_slow
         self.driven = "C" if isinstance(connection, Client) else "S"

@@ -2,7 +2,7 @@
 
 import contextlib
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -470,7 +470,7 @@ async def test_asking_without_waiting(autojump_clock: MockClock) -> None:
     events: list[ClientEvent] = []
     begin = play(after(1), says(WELCOME[:1]), after(1), says(WELCOME[1:] + PROMPT))
     async with server(begin, greets(b"Ada", b"\xff"), LEAVE) as stream:
-        greeter = Greeter(stream, handle_event=events.append)
+        greeter = Greeter(stream, handle_events=events.extend)
         assert greeter.first_byte_at is None
         await greeter.wait_welcomed()
         assert greeter.first_byte_at == pytest.approx(1)
@@ -498,12 +498,12 @@ async def test_a_goodbye_that_comes_with_the_prompt() -> None:
 async def test_a_handler_that_raises_does_not_hide_the_end() -> None:
     """It costs the events that came together with the one at which it raised."""
 
-    def handle(event: ClientEvent) -> None:
-        if isinstance(event, ProtocolViolated):
+    def handle(events: Sequence[ClientEvent]) -> None:
+        if isinstance(events[0], ProtocolViolated):
             raise ZeroDivisionError
 
     async with server(says(b"no greeter")) as stream:
-        greeter = Greeter(stream, handle_event=handle)
+        greeter = Greeter(stream, handle_events=handle)
         with pytest.raises(ZeroDivisionError):
             await greeter.wait_welcomed()
         for call in greeter.wait_welcomed(), greeter.greet("Ada"), greeter.wait_ended():

@@ -3,7 +3,7 @@
 import contextlib
 import itertools
 import math
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -95,7 +95,7 @@ roles = pytest.mark.parametrize("role", ["server", "client"])
 def driven(
     connection: Connection,
     make: Callable[[], StreamPair] = memory_stream_pair,
-    handle: Callable[[Any], object] | None = None,
+    handle: Callable[[Sequence[Any]], object] = lambda _: None,
 ) -> tuple[Driver, Peer]:
     """Return a driver over a new stream, and the peer."""
     ours, theirs = make()
@@ -315,8 +315,8 @@ async def test_an_input_from_the_handler_is_sent_at_once(event: type) -> None:
     """It comes between receive and send."""
     connection = client(b"Ada", leave=False)
 
-    def handle(happened: object) -> None:
-        if isinstance(happened, event) and connection.unanswered in ((b"Ada",), ()):
+    def handle(happened: Sequence[object]) -> None:
+        if event in map(type, happened) and connection.unanswered in ((b"Ada",), ()):
             connection.send_name(b"Bob", driver.now())
             driver.wake()
 
@@ -328,7 +328,8 @@ async def test_an_input_from_the_handler_is_sent_at_once(event: type) -> None:
 async def test_events_are_handed_over_as_they_happen(autojump_clock: MockClock) -> None:
     happened: dict[type, float] = {}
     driver, peer = driven(
-        auto_server(), handle=lambda event: happened.update({type(event): trio.current_time()})
+        auto_server(),
+        handle=lambda events: happened.update({type(each): trio.current_time() for each in events}),
     )
     async with running(driver):
         await play(after(1), says(b"Ada"), after(1), ends(), after(1))(peer)
