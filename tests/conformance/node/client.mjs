@@ -57,8 +57,9 @@ export class Client extends Connection {
   #send() {
     if (this.state !== "prompted" && this.state !== "greeted") return;
     const isLines = this.framing === "lines";
-    if (!isLines && (this.state === "greeted" || this.#sent)) return; // one for each PROMPT
-    for (const name of this.#asked.slice(this.#sent, isLines ? undefined : 1)) {
+    if (!isLines && this.state === "greeted") return;
+    const end = isLines ? undefined : 1; // one for each PROMPT
+    for (const name of this.#asked.slice(this.#sent, end)) {
       this._say(this.framing === "raw" ? name : line(name));
       this.#sent++;
     }
@@ -84,7 +85,7 @@ export class Client extends Connection {
 
   _receive(data) {
     let input = Buffer.concat([this.#input, data]);
-    for (let size; this.isOpen && (size = this.#takeWord(input)); ) {
+    for (let size; this.isOpen && (size = this.#takeWord(input));) {
       input = input.subarray(size);
       if (this.isOpen) this.#restartReply();
     }
@@ -107,8 +108,9 @@ export class Client extends Connection {
 
   #takeSorry(input) {
     const size = input.indexOf(LF) + 1; // 0 if it is not complete
-    if (size > MAX_SIZE || (!size && input.length >= MAX_SIZE)) this.#violate(input); // C1.4
-    else if (size) {
+    if (size > MAX_SIZE || (!size && input.length >= MAX_SIZE)) {
+      this.#violate(input); // C1.4
+    } else if (size) {
       this._report("SorryReceived", { message: input.subarray(0, size - 1) });
       this._close("refused");
     }
@@ -161,12 +163,6 @@ export class Client extends Connection {
     const answered = this.#sent > 0 && this.#asked[0] === EXIT; // C6.3
     this._report("GoodbyeReceived");
     this._close(answered ? "exit" : "shutdown");
-  }
-
-  _receiveEof() {}
-
-  _shutDown(reason) {
-    this._close(reason);
   }
 
   _close(reason) {

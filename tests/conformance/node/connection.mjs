@@ -54,7 +54,7 @@ export class Connection {
   data(bytes, now) {
     if (!bytes.length) throw new LocalProtocolError("the end of the stream is not data");
     return this._input(now, () => {
-      if (this.isOpen) this._receive(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length));
+      if (this.isOpen) this._receive(Buffer.from(bytes)); // a copy, which nobody else changes
       this._fire(); // what came is handled before that (T3)
     });
   }
@@ -70,6 +70,14 @@ export class Connection {
   /** Time has passed. */
   timeout(now) {
     return this._input(now, () => this._fire());
+  }
+
+  /** The peer's kernel has not yet acknowledged what was sent: instead of `timeout` (S2.7). */
+  inFlight(now) {
+    return this._input(now, () => {
+      this._postpone();
+      this._fire();
+    });
   }
 
   /** End the conversation in good order. */
@@ -101,6 +109,14 @@ export class Connection {
     this.#eof = false;
     this.#events = [];
     return outcome;
+  }
+
+  // What a subclass has to add: _open, _receive, _timers; and, where there is more to do:
+
+  _postpone() {}
+  _receiveEof() {}
+  _shutDown(reason) {
+    this._close(reason);
   }
 
   // The timers

@@ -23,7 +23,7 @@ const INPUTS = {
   in_flight: (core, { at }) => core.inFlight(at),
   shutdown: (core, { at }) => core.shutdown(at),
   lost: (core) => core.lost(),
-  names: (core, { at, names }) => core.names(names, at),
+  names: (core, { at, names = [] }) => core.names(names, at),
   exit: (core, { at }) => core.exit(at),
 };
 
@@ -78,8 +78,10 @@ function replay(file, counts) {
 }
 
 const counts = { conversations: 0, different: 0 };
+const files = process.argv.slice(2);
 try {
-  for (const file of process.argv.slice(2)) replay(file, counts);
+  if (!files.length) throw new Damage("usage: node replay.mjs FILE...");
+  for (const file of files) replay(file, counts);
   console.log(`${counts.conversations} conversations, ${counts.different} differ`);
   process.exitCode = counts.different ? 1 : 0;
 } catch (error) {

@@ -13,6 +13,12 @@ const DEFAULTS = {
   linger: 2,
 };
 
+/**
+ * @example
+ * const server = new Server({ idle_timeout: 60 });
+ * let { output, deadline } = server.open(performance.now() / 1000); // send the output
+ * ({ output, eof, events, deadline } = server.data(bytes, performance.now() / 1000));
+ */
 export class Server extends Connection {
   #config;
   #full;
@@ -31,15 +37,10 @@ export class Server extends Connection {
     return this.#owedSince !== null;
   }
 
-  /** The peer's kernel has not yet acknowledged what was sent; instead of `timeout` (S2.7). */
-  inFlight(now) {
-    return this._input(now, () => {
-      if (this.promptOwed) {
-        const owedFor = this._now - this.#owedSince;
-        this._due.pace = this._now + Math.max(this.#config.pace, owedFor / 4);
-      }
-      this._fire();
-    });
+  _postpone() {
+    if (!this.promptOwed) return;
+    const owedFor = this._now - this.#owedSince;
+    this._due.pace = this._now + Math.max(this.#config.pace, owedFor / 4);
   }
 
   _open() {

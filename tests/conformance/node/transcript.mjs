@@ -6,10 +6,12 @@ export class Damage extends Error {}
 
 // The values of a line. Each of these is, or makes, a function that checks a value and returns it.
 
-const value = (wanted, test, convert = (given) => given) => (given) => {
-  if (!test(given)) throw new Damage(`${JSON.stringify(given)} is not ${wanted}`);
-  return convert(given);
-};
+const value =
+  (wanted, test, convert = (given) => given) =>
+  (given) => {
+    if (!test(given)) throw new Damage(`${JSON.stringify(given)} is not ${wanted}`);
+    return convert(given);
+  };
 
 const isObject = (given) => given?.constructor === Object;
 const isSeconds = (given) => Number.isFinite(given) && given >= 0;
@@ -85,7 +87,7 @@ const CONFIG = {
   linger: seconds,
 };
 
-const FURTHER_FIELDS = { // of each input
+const REQUIRED = {
   open: ["role", "config"],
   data: ["data"],
   eof: [],
@@ -93,16 +95,16 @@ const FURTHER_FIELDS = { // of each input
   in_flight: [],
   shutdown: [],
   lost: [],
-  names: ["names"],
+  names: [],
   exit: [],
 };
-const ONLY = { in_flight: "server", names: "client", exit: "client" };
+const CLIENT_ONLY = ["names", "exit"];
 
 const readHeader = object({ transcript: oneOf(1) }, "transcript");
 const readObservation = object({ id: whole, at: number, observed: text }, "id", "at", "observed");
 const readStep = (item) => {
-  const input = oneOf(...Object.keys(FURTHER_FIELDS))(item.input);
-  const needed = ["id", "at", "deadline", "state", "framing", ...FURTHER_FIELDS[input]];
+  const input = oneOf(...Object.keys(REQUIRED))(item.input);
+  const needed = ["id", "at", "deadline", "state", "framing", ...REQUIRED[input]];
   return object({ ...STEP, config: object(CONFIG) }, ...needed)(item);
 };
 
@@ -113,7 +115,9 @@ function checkOrder(step, open) {
     throw new Damage(`conversation ${step.id} is ${before ? "already" : "not"} open`);
   }
   const role = before?.role ?? step.role;
-  if ((ONLY[step.input] ?? role) !== role) throw new Damage(`a ${role} has no ${step.input}`);
+  if (role === "server" && CLIENT_ONLY.includes(step.input)) {
+    throw new Damage(`${step.input} is an input of clients only`);
+  }
   if (step.at < (before?.at ?? 0)) throw new Damage("time runs backwards");
   if (step.state === "ended") open.delete(step.id);
   else open.set(step.id, { role, at: step.at });
@@ -142,7 +146,9 @@ function readLine(item, isFirst, open) {
 
 /** Yield each step, with the number of its line. A last line that is cut short is left out. */
 export function* readTranscript(file) {
-  const lines = readFileSync(file, "latin1").replace(/^\xef\xbb\xbf/, "").split("\n");
+  const lines = readFileSync(file, "latin1")
+    .replace(/^\xef\xbb\xbf/, "")
+    .split("\n");
   const unfinished = lines.at(-1) === "" ? null : lines.length;
   if (!unfinished && lines.length > 1) lines.pop();
   const open = new Map();
