@@ -13,7 +13,7 @@ const value =
     return convert(given);
   };
 
-const isObject = (given) => given?.constructor === Object;
+const isObject = (given) => typeof given === "object" && given !== null && !Array.isArray(given);
 const isSeconds = (given) => Number.isFinite(given) && given >= 0;
 const isText = (given) => typeof given === "string";
 const isUnicode = (given) => isText(given) && Buffer.from(given).toString() === given;
@@ -49,8 +49,14 @@ const bytes = (given) => {
   return decoded;
 };
 
+const EVENTS = [
+  ["NamesReceived", "ExitReceived", "EOFReceived", "Refused"],
+  ["Welcomed", "NameRequested", "Greeted", "GoodbyeReceived", "SorryReceived", "ProtocolViolated"],
+  ["ConversationEnded"],
+];
+
 const EVENT = {
-  event: text,
+  event: oneOf(...EVENTS.flat()),
   names: list(bytes),
   unanswered: list(bytes),
   name: bytes,
