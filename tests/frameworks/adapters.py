@@ -72,6 +72,8 @@ ADAPTERS: Final = (
     Adapter("Twisted", "twisted_protocol", (), ("twisted",)),
     Adapter("anyio streams on asyncio", "anyio_streams", (), ("anyio",)),
     Adapter("anyio streams on Trio", "anyio_streams", ("--backend", "trio"), ("anyio",)),
+    Adapter("anyio sockets on asyncio", "anyio_sockets", (), ("anyio",)),
+    Adapter("anyio sockets on Trio", "anyio_sockets", ("--backend", "trio"), ("anyio",)),
     Adapter("Trio (`greeter_trio`)", "trio_greeter"),
 )
 

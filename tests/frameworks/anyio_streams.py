@@ -1,21 +1,20 @@
 """The streams of anyio, on asyncio or (`--backend trio`) on Trio."""
 
-import signal
 from argparse import Namespace
 from contextlib import suppress
 from typing import Final
 
 import anyio
 from anyio import CancelScope
-from anyio.abc import SocketAttribute, SocketStream
+from anyio.abc import SocketAttribute, SocketStream, TaskGroup
 from anyio.lowlevel import checkpoint
 
+from .anyio_service import run
 from .common import BACKLOG, READ_SIZE, Conversation, announce, parser, reset_at_close
 
 LIMITS: Final = (
-    "On asyncio, a client that sends before it is accepted, and does not stop, is read into memory "
-    "without limit while a send to it is blocked: anyio does not pause the transport of a "
-    "connection that it accepts, and has no public way to do so."
+    "On asyncio, bound its memory: while a send is blocked, it reads on, if the client has sent "
+    "without a pause since before it was accepted. (anyio pauses reading after its first wait.)"
 )
 
 TURNS: Final = 5  # of the loop; a stream hands over within fewer what can be read
@@ -89,32 +88,24 @@ async def cancel_soon(scope: CancelScope) -> None:
 
 async def serve(options: Namespace) -> None:
     """Serve until a signal comes, and all conversations are over."""
-    live, stopping = set[Greeter](), anyio.Event()
+    live = set[Greeter]()
 
     async def greet(stream: SocketStream) -> None:
         async with stream:
             live.add(greeter := Greeter(stream, options))
-            if stopping.is_set():
-                greeter.shut_down()
             await greeter.run()
             live.remove(greeter)
+
+    async def accept(conversations: TaskGroup) -> None:
+        async with listener:
+            await listener.serve(greet, conversations)
 
     address = {"local_host": options.host, "local_port": options.port}
     listener = await anyio.create_tcp_listener(**address, backlog=BACKLOG)
     announce(*listener.extra(SocketAttribute.local_address))
-    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        async with anyio.create_task_group() as conversations:
-            async with listener, anyio.create_task_group() as accepting:
-                accepting.start_soon(listener.serve, greet, conversations)
-                await anext(signals)
-                accepting.cancel_scope.cancel()
-            stopping.set()
-            for greeter in live:
-                greeter.shut_down()
+    await run(live, accept)
 
 
 if __name__ == "__main__":
-    with_backend = parser()
-    with_backend.add_argument("--backend", choices=["asyncio", "trio"], default="asyncio")
-    options = with_backend.parse_args()
+    options = parser(backend=("asyncio", "trio")).parse_args()
     anyio.run(serve, options, backend=options.backend)

@@ -16,8 +16,6 @@ class Greeter(asyncio.BufferedProtocol):
     """One conversation."""
 
     _buffer = bytearray(READ_SIZE)  # for all: the core copies what it is given
-    _blocked = False  # whether not everything that was written could be sent
-    _timer: asyncio.Handle | None = None
 
     def __init__(self, options: Namespace, live: "set[Greeter]") -> None:
         self._options, self._live = options, live
@@ -30,6 +28,7 @@ class Greeter(asyncio.BufferedProtocol):
         sock, now = transport.get_extra_info("socket"), self._loop.time()
         self._conversation = Conversation(self._options.config, sock, now)
         self._live.add(self)
+        self._timer: asyncio.Handle = self._loop.call_soon(self._advance)  # which cancels it
         self._advance()
 
     def get_buffer(self, sizehint: int) -> bytearray:  # noqa: ARG002 - READ_SIZE is the limit
@@ -43,24 +42,19 @@ class Greeter(asyncio.BufferedProtocol):
         return True  # do not close yet
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - it does not matter
-        self._blocked = False
         self._conversation.lose()
-        self._advance()
+        self._timer.cancel()
         self._live.remove(self)
         self.closed.set_result(None)
 
-    def pause_writing(self) -> None:
-        self._blocked = True
-
     def resume_writing(self) -> None:
-        self._blocked = False
         # Not at once: asyncio does not expect a transport to be closed from within this method.
         self._loop.call_soon(self._advance)
 
     def shut_down(self) -> None:
         """End the conversation in good order, when what has arrived is answered."""
         self._conversation.shut_down()
-        if not self._blocked:
+        if not self._transport.get_write_buffer_size():
             self._advance()
 
     def _give(self, data: bytes | memoryview | None) -> None:
@@ -70,11 +64,10 @@ class Greeter(asyncio.BufferedProtocol):
     def _advance(self) -> None:
         """Send; when everything is sent, wait for the next input."""
         conversation, transport = self._conversation, self._transport
-        if self._timer:
-            self._timer.cancel()
-        while not self._blocked and (data := conversation.data_to_send()):
-            transport.write(data)  # calls pause_writing, if not all of it can be sent
-        if self._blocked:
+        self._timer.cancel()
+        while not transport.get_write_buffer_size() and (data := conversation.data_to_send()):
+            transport.write(data)
+        if transport.get_write_buffer_size():  # resume_writing is called when all is sent
             transport.pause_reading()
             self._timer = self._loop.call_later(self._options.send_timeout, self._give_up)
             return
@@ -108,9 +101,7 @@ async def serve(options: Namespace) -> None:
 
 
 if __name__ == "__main__":
-    with_loop = parser()
-    with_loop.add_argument("--loop", choices=["asyncio", "uvloop"], default="asyncio")
-    options = with_loop.parse_args()
+    options = parser(loop=("asyncio", "uvloop")).parse_args()
     new_loop = importlib.import_module(options.loop).new_event_loop
     with asyncio.Runner(loop_factory=new_loop) as runner:
         runner.run(serve(options))

@@ -9,7 +9,7 @@ from typing import Final
 from .asyncio_service import run
 from .common import READ_SIZE, Conversation, listen, parser, reset_at_close
 
-LIMITS: Final = "While a send is blocked, asyncio reads on, into a buffer of up to 288 KiB."
+LIMITS: Final = "Stop reading at once when a send is blocked: asyncio reads up to 288 KiB ahead."
 
 
 class Greeter:

@@ -10,7 +10,7 @@ import signal
 import socket
 import struct
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from greeter_core import ServerConfig, ServerConnection, read_transcript, write_header
@@ -135,13 +135,15 @@ def _ask(sock: socket.socket, request: int) -> int:
 # The command
 
 
-def parser() -> argparse.ArgumentParser:
-    """Return the parser of the options that all adapters have."""
+def parser(**choices: Sequence[str]) -> argparse.ArgumentParser:
+    """Return the parser of the options that all adapters have, and of choices that one has."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--config", type=config, default=ServerConfig(), help="as in a transcript")
     parser.add_argument("--send-timeout", type=float, default=30.0, metavar="SECONDS")
+    for name, values in choices.items():
+        parser.add_argument(f"--{name}", choices=values, default=values[0])
     return parser
 
 
@@ -156,8 +158,9 @@ def config(text: str) -> ServerConfig:
 
 
 def listen(options: argparse.Namespace) -> socket.socket:
-    """Return a socket that listens, and say so."""
+    """Return a socket that listens, non-blocking, and say so."""
     listener = socket.create_server((options.host, options.port), backlog=BACKLOG)
+    listener.settimeout(0.0)
     announce(*listener.getsockname())
     return listener
 

@@ -3,15 +3,25 @@
 import contextlib
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support.connections import dialogue
 from tests.support.originals import original_conversation
-from tests.support.processes import PATIENCE, Output, Process, connected, met, run, started
-from tests.support.words import BOB, GOODBYE, PROMPT, TOO_SLOW, WELCOME
+from tests.support.processes import (
+    PATIENCE,
+    Output,
+    Peer,
+    Process,
+    connected,
+    met,
+    run,
+    scripted,
+    started,
+)
+from tests.support.words import BOB, GOODBYE, PROMPT, TOO_SLOW, WELCOME, hello
 
 from .adapters import ADAPTERS, Adapter, lines_of_code, table
 
@@ -67,6 +77,41 @@ def test_options(adapter: Adapter) -> None:
         with connected(port) as slow:
             assert slow.hear_rest() == WELCOME + PROMPT + TOO_SLOW
         process.send_signal(signal.SIGTERM)
+
+
+CLIENT = (sys.executable, "-m", "tests.frameworks.asyncio_client")
+
+
+def test_client() -> None:
+    """More names than it asks for at a time; it says exit."""
+    names = [f"{number}" for number in range(2500)]
+    with serving(ADAPTERS[0]) as (process, port):
+        done = run("--port", f"{port}", *names, command=CLIENT)
+        assert (done.returncode, done.stdout.decode().split(), done.stderr) == (0, names, b"")
+        process.send_signal(signal.SIGTERM)
+
+
+def early_end(peer: Peer) -> None:
+    peer.say(WELCOME + PROMPT).hear(b"Ada\n")
+    peer.say(hello("Ada") + PROMPT + GOODBYE).end()
+    peer.hear_rest()
+
+
+@pytest.mark.parametrize(
+    ("script", "greeted", "why"),
+    [
+        (early_end, b"Ada\n", b"not all names were greeted: shutdown"),
+        (Peer.reset, b"", b"reset by peer"),
+    ],
+)
+def test_client_of_another_server(
+    script: Callable[[Peer], object], greeted: bytes, why: bytes
+) -> None:
+    with scripted(script) as port:
+        done = run("--port", f"{port}", "Ada", "Bob", command=CLIENT)
+    assert (done.returncode, done.stdout) == (1, greeted)
+    assert why in done.stderr
+    assert done.stderr.count(b"\n") == 1, "not a traceback"
 
 
 def test_wrong_configuration() -> None:
