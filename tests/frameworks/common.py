@@ -48,9 +48,13 @@ class Conversation:
 
     def data_to_send(self) -> bytes:
         """Return what a peer has to take within the time limit for sends; `b""` for nothing."""
-        unsent = self._unsent or memoryview(self._server.data_to_send())
-        self._unsent = unsent[_SLICE:]
-        return bytes(unsent[:_SLICE])
+        if not self._unsent:
+            data = self._server.data_to_send()
+            if len(data) <= _SLICE:
+                return data
+            self._unsent = memoryview(data)
+        data, self._unsent = bytes(self._unsent[:_SLICE]), self._unsent[_SLICE:]
+        return data
 
     def eof_to_send(self) -> bool:
         """Return True, once, when the stream is to be ended: all bytes have been handed out."""

@@ -97,11 +97,15 @@ def early_end(peer: Peer) -> None:
     peer.hear_rest()
 
 
+def late_reset(peer: Peer) -> None:
+    peer.say(WELCOME + PROMPT).hear(b"Ada\n").reset()
+
+
 @pytest.mark.parametrize(
     ("script", "greeted", "why"),
     [
         (early_end, b"Ada\n", b"not all names were greeted: shutdown"),
-        (Peer.reset, b"", b"reset by peer"),
+        (late_reset, b"", b"reset by peer"),
     ],
 )
 def test_client_of_another_server(
