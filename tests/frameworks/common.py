@@ -26,7 +26,7 @@ BACKLOG: Final = 1024  # connections
 
 _SLICE = 65536  # bytes that a peer has to take within the time limit for sends
 _READ_AHEAD = 2**20  # bytes, more than a framework has read and not handed over yet
-_LONGEST_WAIT = 86400.0  # seconds; no framework takes any number
+_LONGEST_WAIT = 86400.0  # seconds; some frameworks fail with very large numbers
 _INET = (socket.AF_INET, socket.AF_INET6)
 _RESET = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)  # SO_LINGER
 
@@ -132,6 +132,8 @@ def _bytes_arrived(sock: socket.socket) -> int:
 
 
 def _ask(sock: socket.socket, request: int) -> int:
+    if sock.fileno() < 0:
+        return 0  # the framework has closed it, and has not said so yet
     (number,) = struct.unpack("i", _fcntl.ioctl(sock.fileno(), request, bytes(4)))
     return int(number)
 

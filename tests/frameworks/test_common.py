@@ -81,6 +81,15 @@ def test_shutdown_while_a_client_goes_on(ends: tuple[socket.socket, socket.socke
     assert given > 2**20 + len(NAMES)
 
 
+def test_closed_meanwhile(ends: tuple[socket.socket, socket.socket]) -> None:
+    """A framework may close a socket a little before it says so."""
+    conversation = Conversation(LINES, ends[0], 0.0)
+    ends[0].close()
+    conversation.shut_down()
+    conversation.give(None, 1.0)
+    assert all_of(conversation) == dialogue()
+
+
 def test_lost(ends: tuple[socket.socket, socket.socket]) -> None:
     """Nothing can be sent any more."""
     conversation = Conversation(LINES, ends[0], 0.0)
