@@ -77,11 +77,19 @@ def receive_welcome(sock: socket.socket) -> Client:
     yield from _receive(sock, WELCOME + PROMPT)
 
 
-def send_names(sock: socket.socket, exchanges: Iterable[Exchange]) -> Client:
-    """Send the lines of each exchange when the reply to those before it is complete."""
+def send_names(
+    sock: socket.socket, exchanges: Iterable[Exchange], took: list[float] | None = None
+) -> Client:
+    """Send the lines of each exchange when the reply to those before it is complete.
+
+    Append to `took` how many seconds each exchange took, as the load saw it.
+    """
     for lines, reply in exchanges:
+        start = time.perf_counter()
         sock.sendall(lines)  # the send buffer is empty: the kernel takes all, or this raises
         yield from _receive(sock, reply)
+        if took is not None:
+            took.append(time.perf_counter() - start)
 
 
 def leave(sock: socket.socket) -> Client:

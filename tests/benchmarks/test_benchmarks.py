@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import TypeAlias
+from xml.etree import ElementTree as ET
 
 import pytest
 
@@ -21,16 +22,28 @@ from tests.support.crowds import HOST, WrongReplyError
 from tests.support.words import ADA, GOODBYE, PROMPT, WELCOME
 
 from . import __main__ as main
-from .commands import SERVERS, WrongCheckoutError, checkout, not_installed
+from . import measuring, readme
+from .commands import FLOOR, ON_CORE, PEERS, SERVERS, Server, WrongCheckoutError, checkout
 from .core import CORE, WrongOutputError, answer_with_core, singly
 from .load import Client, leave, receive_welcome, run, send_names
-from .report import Turn, table
-from .workloads import WORKLOADS, Sizes
+from .measuring import MeasuringError, Turn, measure_client
+from .plot import PlotError, plot
+from .report import COLUMNS, markdown, text
+from .results import Figures, Results, ResultsError
+from .workloads import WORKLOADS, Measured, Sizes
 
 Capture: TypeAlias = pytest.CaptureFixture[str]
-FEW = {"clients": 3, "exchanges": 4, "crowd": 5, "crowd_exchanges": 2, "blocks": 2, "names": 50}
-TINY = Sizes(**FEW, conversations=6, conversations_at_once=2, connections=120)
-COUNTS = {"ping-pong": 12, "ping-pong-1000": 10, "pipelined": 300, "churn": 6, "idle": 120}
+FEW = {"clients": 3, "names_in_turn": 12, "crowd": 5, "multitude": 7, "blocks": 2, "names": 50}
+TINY = Sizes(**FEW, conversations=6, conversations_at_once=2, connections=120, piped=2000)
+COUNTS = {
+    "ping-pong-1": 12,
+    "ping-pong-50": 12,
+    "ping-pong-1000": 35,
+    "ping-pong-8000": 56,
+    "pipelined": 300,
+    "churn": 6,
+    "idle": 120,
+}
 SHORT_IDLE_TIMEOUT = """
 import runpy
 from tests.benchmarks import servers
@@ -42,6 +55,12 @@ from tests.benchmarks import servers
 servers.HELLO = servers.GOODBYE = b"Hallo "
 servers.serve_epoll()
 """
+DYING_SERVER = """
+import socket
+with socket.create_server(("127.0.0.1", 0)) as listener:
+    listener.accept()
+"""
+SVG = "http://www.w3.org/2000/svg"
 OTHER_GREETER = """
 import socket
 listener = socket.create_server(("127.0.0.1", 0))
@@ -54,8 +73,8 @@ servers = pytest.mark.parametrize(
     "name",
     [
         pytest.param(name, marks=pytest.mark.skipif(bool(missing), reason=f"needs {missing}"))
-        for name in SERVERS
-        for missing in [not_installed([name])]
+        for name, server in {"floor": FLOOR, **SERVERS}.items()
+        for missing in [server.missing]
     ],
 )
 
@@ -65,7 +84,7 @@ servers = pytest.mark.parametrize(
 @servers
 def test_every_workload_is_verified_and_counted(name: str) -> None:
     measured = {}
-    with running(SERVERS[name]) as (server,):
+    with running({"floor": FLOOR, **SERVERS}[name].command) as (server,):
         for workload, prepare in WORKLOADS.items():
             with prepare(server, TINY) as measure:
                 measured[workload] = measure()
@@ -74,11 +93,12 @@ def test_every_workload_is_verified_and_counted(name: str) -> None:
     assert all(result.cost > 0 for workload, result in measured.items() if workload != "idle")
 
 
-@servers
+@pytest.mark.parametrize("name", [name for name in PEERS if not PEERS[name].command.arguments[2:]])
 def test_every_framework_has_an_idle_timeout(name: str) -> None:
-    if name in ("epoll", "greeter", "recorded", "uvloop"):
-        pytest.skip("it has none, has tests of its own, or runs the protocol of asyncio")
-    program = SHORT_IDLE_TIMEOUT.format(SERVERS[name].arguments[1])
+    """Those with an argument are run in another way, too; the adapters have that of the core."""
+    if missing := PEERS[name].missing:
+        pytest.skip(f"needs {missing}")
+    program = SHORT_IDLE_TIMEOUT.format(SERVERS[name].command.arguments[1])
     received = b""
     with (
         running(Command(["-c", program])) as (server,),
@@ -95,7 +115,7 @@ def test_servers_run_on_one_cpu_and_end_with_their_context(monkeypatch: pytest.M
     bound = []
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3, 5, 7})
     monkeypatch.setattr(os, "sched_setaffinity", lambda pid, cpus: bound.append((pid, cpus)))
-    epoll = SERVERS["epoll"]
+    epoll = FLOOR.command
     with suppress(ZeroDivisionError), running(epoll, epoll) as (first, second):
         exact = first.cpu()
         first._has_schedstat = False  # then it is read in clock ticks
@@ -118,7 +138,7 @@ def test_greeter_of_another_checkout(tmp_path: Path) -> None:
         (tmp_path / package / "__init__.py").touch()
     (tmp_path / "greeter_trio" / "__main__.py").write_text(OTHER_GREETER)
     with (
-        running(checkout(tmp_path)) as (server,),
+        running(checkout(tmp_path).command) as (server,),
         socket.create_connection((HOST, server.port), timeout=5) as sock,
     ):
         assert sock.recv(100) == b"the other one"
@@ -192,7 +212,10 @@ def test_load_never_sleeps() -> None:
     conversation.
     """
     sizes = Sizes(conversations=10, conversations_at_once=1)
-    with running(SERVERS["greeter"]) as (server,), WORKLOADS["churn"](server, sizes) as measure:
+    with (
+        running(SERVERS["greeter"].command) as (server,),
+        WORKLOADS["churn"](server, sizes) as measure,
+    ):
         before = resource.getrusage(resource.RUSAGE_SELF).ru_nvcsw
         measure()
         sleeps = resource.getrusage(resource.RUSAGE_SELF).ru_nvcsw - before
@@ -211,56 +234,158 @@ def test_core_is_verified_and_counted() -> None:
         assert all(each.cost > 0 for each in measured)
 
 
-# What is measured, and the table
+# What is measured
 
 
-def test_servers_take_turns() -> None:
-    """Each load has so many turns in each round, with a figure for every server."""
-    two = {name: SERVERS[name] for name in ("epoll", "asyncio")}
-    figures = main.collect(two, ["churn", "idle", "core-singly"], TINY, rounds=1, turns=2)
-    # Memory can be measured only once for each process.
-    assert {load: [len(turns), *turns[-1].costs] for load, turns in figures.items()} == {
-        "churn": [2, "epoll", "asyncio"],
-        "idle": [1, "epoll", "asyncio"],
-        "core-singly": [2, "loop", "core"],
+def test_measurements_are_made_in_rounds_and_kept() -> None:
+    """Beside the floor, in turns; memory can be measured only once for each process."""
+    results, servers = Results(TINY), {"threads": PEERS["threads"], "greeter": SERVERS["greeter"]}
+    loads = ["churn", "idle", "start", "core-singly", "piped"]
+    assert len([*main.collect(results, servers, loads, rounds=2, turns=2)]) == 16
+    assert {
+        load: {name: len(turns) for name, turns in each.items()}
+        for load, each in results.turns.items()
+    } == {
+        "churn": {"threads": 4, "greeter": 4},
+        "idle": {"threads": 2, "greeter": 2},
+        "start": {"threads": 4, "greeter": 4},
+        "core-singly": {"greeter": 4},
+        "piped": {"greeter": 4},
     }
-    assert all(turn.waited >= 0 for turns in figures.values() for turn in turns)
+    assert results.failed == {}
 
 
-TABLE = """\
-                 median  least - greatest    ratio  least - greatest
+def test_a_run_is_resumed(tmp_path: Path) -> None:
+    """What is in the file is not measured again; a file of other sizes is refused."""
+    file = tmp_path / "results.json"
+    results, servers = Results(TINY), {"threads": PEERS["threads"]}
+    measuring = main.collect(results, servers, ["churn", "idle"], rounds=1, turns=1)
+    next(measuring)
+    results.write(file)
+    again = Results.read(file)
+    assert again == results
+    assert len([*main.collect(again, servers, ["churn", "idle"], rounds=1, turns=1)]) == 1
+    assert again.turns["churn"] == results.turns["churn"]
+    for wrong in ("", "[]", "{}", '{"version": 0}', '{"version": 1, "sizes": {"x": 1}}'):
+        file.write_text(wrong)
+        with pytest.raises(ResultsError, match=r"results\.json"):
+            Results.read(file)
+    with pytest.raises(ResultsError, match="No such file"):
+        Results.read(tmp_path / "none.json")
 
-ping-pong, 50 clients: µs of CPU per greeting (waited: 2%)
-  epoll            20.0  (10.0 - 40.0)        1.00  (1.00 - 1.00)
-  greeter          50.0  (20.0 - 60.0)        2.00  (1.50 - 2.50)
-  trio             48.0  (19.0 - 61.0)        1.90  (1.52 - 2.40)
-  greeter@main     50.0  (25.0 - 80.0)        2.50  (2.00 - 2.50)
-  greeter = 0.800 x greeter@main  (0.750 - 1.00)
-  aim: greeter <= 2.2 x epoll      reached: 2.00
-  aim: greeter <= 1 x streams      not measured
-  aim: greeter <= 1 x trio         missed: 1.04
-  aim: greeter <= 1 x twisted      not measured
-  aim: greeter <= 1 x gevent       not measured
-  aim: recorded <= 3 x greeter     not measured
 
-idle, 2,000 connections: KiB of memory per connection (waited: 0%)
-  epoll           0.250  (0.250 - 0.250)      1.00  (1.00 - 1.00)
-  greeter          5.50  (5.50 - 5.50)        22.0  (22.0 - 22.0)
-  aim: greeter <= 5.5              reached: 5.50
-"""
+@pytest.mark.parametrize(
+    ("server", "why"),
+    [
+        (Server(Command(["-c", "raise SystemExit(7)"])), "its exit status is 7"),
+        (Server(Command(["-c", BAD_SERVER])), "Hallo "),
+        (Server(Command(["-c", DYING_SERVER])), "the server has ended, with status 0"),
+        (Server(FLOOR.command, ("no_such_package",)), "not installed: no_such_package"),
+    ],
+    ids=["does not start", "answers wrongly", "ends", "is not installed"],
+)
+def test_without_a_figure_it_is_said_why(server: Server, why: str) -> None:
+    """And the others are measured."""
+    results = Results(TINY)
+    servers = {"bad": server, "threads": PEERS["threads"]}
+    assert len([*main.collect(results, servers, ["churn"], rounds=2, turns=1)]) == 3
+    assert why in results.failed["churn"]["bad"]
+    assert [*results.turns["churn"]] == ["threads"]
+    assert f"bad      no figure: {results.failed['churn']['bad']}" in text(results)
+
+
+def test_a_client_that_fails_is_no_figure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(measuring.CLIENTS, "greeter", ["-c", "raise SystemExit('no names')"])
+    with pytest.raises(MeasuringError, match="the greeter client: no names"):
+        measure_client(TINY, 1)
+
+
+# What is shown
+
+
+def results_of(ratios: dict[str, dict[str, float]]) -> Results:
+    """Return results with these ratios, to a floor of 10."""
+    results = Results(Sizes())
+    for load, servers in ratios.items():
+        for name, ratio in servers.items():
+            results.add(load, name, [Turn(Measured(cost=10 * ratio, count=1), 10.0, 0.0)])
+    return results
+
+
+def test_figures_are_medians_of_the_quieter_half() -> None:
+    """A ratio is that of a turn: the median of the ratios is not the ratio of the medians."""
+    busy = Turn(Measured(cost=99, count=1, rate=9.0, p50=9.0, p99=9.0), 1.0, 0.4)
+    quiet = [
+        Turn(Measured(cost=cost, count=1, rate=cost, p50=cost, p99=None), floor, 0.02)
+        for cost, floor in ((10.0, 10.0), (20.0, 5.0), (50.0, 20.0))
+    ]
+    figures = Figures.of([busy, *quiet, busy, busy])
+    assert figures == Figures(20.0, 2.5, 1.0, 4.0, 20.0, 20.0, None, 0.02)
+
+
+def test_text() -> None:
+    """Each row says who is ahead."""
+    ratios = {"ping-pong-50": {"greeter": 2.0, "threads": 1.0, "Trio": 3.0}}
+    shown = text(results_of(ratios))
+    assert shown.startswith(
+        "ping-pong, 50 clients: \u00b5s of CPU per greeting\n"
+        "            figure  x floor  least - greatest     who is ahead\n"
+        "  threads     10.0     1.00  (1.00 - 1.00)        it 2.00 x\n"
+        "  greeter     20.0     2.00  (2.00 - 2.00)\n"
+        "  Trio        30.0     3.00  (3.00 - 3.00)        Greeter 1.50 x\n"
+    )
+    assert "  ping-pong-50: Greeter, of Trio <= 1: reached, 0.67\n" in shown
+    assert "  ping-pong-50: Greeter, of threads <= 1.5: missed, 2.00\n" in shown
+    assert "  us per piped name <= 0.7: not measured\n" in shown
 
 
 def test_table() -> None:
-    """Medians, spreads, ratios and verdicts are those of the turns that waited least.
+    """The least ratio of a column is bold."""
+    results = results_of({load: {"greeter": 2.0, "threads": 1.0} for load in COLUMNS})
+    del results.turns["idle"]["threads"]
+    rows = markdown(results, ["threads"], ["Trio"]).splitlines()
+    assert rows[2:] == [
+        f"| **Greeter** |{' 2.00 |' * 6} **2.00** |",
+        f"| threads |{' **1.00** |' * 6} - |",
+        f"| Trio + `greeter_core` |{' - |' * 7}",
+    ]
 
-    A ratio is taken within a turn: the median of the ratios is not the ratio of the medians.
-    """
-    names, busy = ["epoll", "greeter", "trio", "greeter@main"], (0.4, [99.0] * 4)
-    quiet = (0.02, [10.0, 20.0, 19.0, 25.0]), (0.0, [20.0, 50.0, 48.0, 50.0])
-    rows = [busy, *quiet, busy, (0.04, [40.0, 60.0, 61.0, 80.0])]
-    turns = [Turn(dict(zip(names, costs, strict=True)), waited) for waited, costs in rows]
-    once = [Turn({"epoll": 0.25, "greeter": 5.5}, 0.0)]
-    assert table({"ping-pong": turns, "idle": once}, Sizes()) == TABLE
+
+def test_the_readme_has_the_table_of_the_kept_results() -> None:
+    """`--readme` writes it."""
+    assert readme.shown() == readme.table(Results.read(readme.KEPT))
+
+
+def test_the_kept_results_are_whole() -> None:
+    """Each server was measured under each load, or it is known why not."""
+    results = Results.read(readme.KEPT)
+    for load in COLUMNS:
+        assert {*results.turns[load], *results.failed.get(load, {})} >= {"greeter", *PEERS}
+        assert {*results.turns[load]} >= {f"{name} + core" for name in ON_CORE}
+
+
+def test_plot(tmp_path: Path) -> None:
+    """The same results are the same bytes."""
+    pytest.importorskip("matplotlib")
+    results = Results.read(readme.KEPT)
+    files = [tmp_path / name for name in ("one.svg", "two.svg")]
+    for file in files:
+        plot(results, file)
+    assert files[0].read_bytes() == files[1].read_bytes()
+    root = ET.fromstring(files[0].read_bytes())
+    shown = {"".join(element.itertext()).strip() for element in root.iter(f"{{{SVG}}}text")}
+    assert {"Greeter", "threads", "pipelined", "Greeter, as it is installed"} <= shown
+    with pytest.raises(PlotError, match="cannot write"):
+        plot(results, tmp_path / "no" / "folder.svg")
+
+
+def test_no_plot_without_its_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(PlotError, match="matplotlib"):
+        plot(Results(TINY), tmp_path / "plot.svg")
+
+
+# The command
 
 
 def run_main(monkeypatch: pytest.MonkeyPatch, *options: str) -> None:
@@ -269,34 +394,38 @@ def run_main(monkeypatch: pytest.MonkeyPatch, *options: str) -> None:
     main.main()
 
 
-def test_selected_loads_and_servers(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
-    """The base of the ratios is always measured; what cannot be measured is said.
-
-    Other checkouts have the names of their directories; this one need not be measured.
-    """
-    monkeypatch.setattr(main, "not_installed", lambda names: [*{"gevent"} & {*names}])
-    monkeypatch.setattr(main, "checkout", lambda _: SERVERS["epoll"])
+def test_selected_loads_and_servers(
+    monkeypatch: pytest.MonkeyPatch, capsys: Capture, tmp_path: Path
+) -> None:
+    """Other checkouts have the names of their directories."""
+    monkeypatch.setattr(main, "checkout", lambda _: FLOOR)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0})
     monkeypatch.setattr(os, "sched_setaffinity", lambda *_: None)
-    selected = ["--only", "core-singly,churn", "--servers", "gevent,asyncio"]
-    run_main(monkeypatch, *selected, "--compare", "/one", "--compare", "/two")
-    lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines if line.endswith(")")] == [
-        *("churn,", "epoll", "asyncio", "greeter@one", "greeter@two"),
-        *("the", "loop", "core"),
-    ]
-    assert "Not installed, and left out: gevent." in lines
-    assert "Servers and load shared a single CPU: the figures mean nothing." in lines
+    selected = ["--only", "core-singly,churn", "--servers", "greeter,threads"]
+    compared = ["--compare", "/one", "--compare", "/two"]
+    file = tmp_path / "results.json"
+    run_main(monkeypatch, *selected, *compared, "--json", str(file))
+    out = capsys.readouterr().out
+    assert {*Results.read(file).turns["churn"]} == {
+        *("greeter", "threads", "greeter@one", "greeter@two")
+    }
+    assert "Servers and load shared a single CPU: the figures mean nothing." in out
+    monkeypatch.setattr(sys.modules[__name__], "TINY", Sizes(clients=4))
+    with pytest.raises(SystemExit) as raised:
+        run_main(monkeypatch, "--json", str(file))
+    assert raised.value.code == 2
+    assert "other sizes" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        (["--only", "ping-pong,ping"], "'ping'"),
+        (["--only", "ping-pong-50,ping"], "'ping'"),
         (["--servers", "nginx"], "'nginx'"),
         (["--rounds", "0"], "'0'"),
         (["--compare", "/nowhere"], "/nowhere"),
         (["--compare", str(ROOT)] * 2, f"would be greeter@{ROOT.name}"),
+        (["--json", "/dev/null"], "has no results of this program"),
     ],
 )
 def test_wrong_usage(

@@ -1,7 +1,9 @@
 """The workloads: what clients do with one server, and what that costs the server."""
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from itertools import repeat
 from socket import socket
 from typing import Final, TypeAlias
 
@@ -18,20 +20,24 @@ class Sizes:
     """How much of each workload is one measurement."""
 
     clients: int = 50
-    exchanges: int = 60  # of each client, one name each
+    names_in_turn: int = 3000  # of all clients together, where each sends one name at a time
     crowd: int = 1000  # clients
-    crowd_exchanges: int = 20  # of each of them, one name each
-    blocks: int = 8  # of each client
+    multitude: int = 8000  # clients
+    blocks: int = 4  # of each client
     names: int = 1000  # in each block
     conversations: int = 100
     conversations_at_once: int = 20
     connections: int = 2000
+    piped: int = 1_000_000  # names
 
 
 @attrs.frozen(kw_only=True)
 class Measured:
     cost: float  # of one greeting, conversation or connection, in the workload's unit
     count: int  # how many there were, all of them verified
+    rate: float | None = None  # of them in a second of wall time
+    p50: float | None = None  # milliseconds from a name to its greeting, as the load saw it
+    p99: float | None = None
 
 
 Measure: TypeAlias = Callable[[], Measured]
@@ -40,14 +46,24 @@ Workload: TypeAlias = Callable[[ServerProcess, Sizes], AbstractContextManager[Me
 """Connect clients to the server, warm it up, and return how to measure it."""
 
 
+def alone(server: ServerProcess, sizes: Sizes) -> AbstractContextManager[Measure]:
+    """Let one client send a name, and the next one after the reply: CPU in µs per greeting."""
+    return _single_names(server, 1, sizes.names_in_turn)
+
+
 def ping_pong(server: ServerProcess, sizes: Sizes) -> AbstractContextManager[Measure]:
-    """Let each client send a name, and the next one after the reply: CPU in µs per greeting."""
-    return _single_names(server, sizes.clients, sizes.exchanges)
+    """Let several clients do that."""
+    return _single_names(server, sizes.clients, sizes.names_in_turn)
 
 
 def ping_pong_crowd(server: ServerProcess, sizes: Sizes) -> AbstractContextManager[Measure]:
-    """Do the same with many clients."""
-    return _single_names(server, sizes.crowd, sizes.crowd_exchanges)
+    """Let many do it."""
+    return _single_names(server, sizes.crowd, 3 * sizes.names_in_turn)
+
+
+def ping_pong_multitude(server: ServerProcess, sizes: Sizes) -> AbstractContextManager[Measure]:
+    """Let very many do it."""
+    return _single_names(server, sizes.multitude, 5 * sizes.names_in_turn)
 
 
 def pipelined(server: ServerProcess, sizes: Sizes) -> AbstractContextManager[Measure]:
@@ -91,8 +107,10 @@ def idle(server: ServerProcess, sizes: Sizes) -> Iterator[Measure]:
 
 
 WORKLOADS: Final[Mapping[str, Workload]] = {
-    "ping-pong": ping_pong,
+    "ping-pong-1": alone,
+    "ping-pong-50": ping_pong,
     "ping-pong-1000": ping_pong_crowd,
+    "ping-pong-8000": ping_pong_multitude,
     "pipelined": pipelined,
     "churn": churn,
     "idle": idle,
@@ -100,8 +118,9 @@ WORKLOADS: Final[Mapping[str, Workload]] = {
 
 
 def _single_names(
-    server: ServerProcess, clients: int, each: int
+    server: ServerProcess, clients: int, names: int
 ) -> AbstractContextManager[Measure]:
+    each = max(names // clients, 1)
     starts = range(0, clients * each, each)
     return _greetings(server, [[*map(exchange, range(start, start + each))] for start in starts])
 
@@ -115,9 +134,16 @@ def _greetings(
     with _connected(server.port, len(exchanges)) as socks:
 
         def measure() -> Measured:
-            before = server.cpu()
-            run(map(send_names, socks, exchanges))
-            return Measured(cost=(server.cpu() - before) / 1000 / count, count=count)
+            took: list[float] = []
+            before, start = server.cpu(), time.perf_counter()
+            run(map(send_names, socks, exchanges, repeat(took)))
+            rate = count / (time.perf_counter() - start)
+            cost = (server.cpu() - before) / 1000 / count
+            if names > 1:
+                return Measured(cost=cost, count=count, rate=rate)
+            took.sort()
+            p50, p99 = (1000 * took[int(len(took) * part)] for part in (0.5, 0.99))
+            return Measured(cost=cost, count=count, rate=rate, p50=p50, p99=p99)
 
         measure()
         yield measure

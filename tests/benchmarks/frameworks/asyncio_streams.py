@@ -1,7 +1,9 @@
-"""Asyncio streams."""
+"""Asyncio streams; with an argument, on the event loop of uvloop."""
 
 import asyncio
 import contextlib
+import importlib
+import sys
 
 from tests.benchmarks.servers import BACKLOG, CHUNK_SIZE, HOST, IDLE_TIMEOUT, OPENING, answer
 
@@ -28,4 +30,6 @@ async def serve() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(serve())
+    new_loop = importlib.import_module("uvloop").new_event_loop if sys.argv[1:] else None
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(serve())

@@ -1,31 +1,30 @@
-"""A Twisted `Protocol` with a `TimeoutMixin`."""
+"""A Twisted `LineOnlyReceiver` with a `TimeoutMixin`."""
 
 from twisted.internet import reactor
-from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.protocol import Factory
+from twisted.protocols.basic import LineOnlyReceiver
 from twisted.protocols.policies import TimeoutMixin
 
 from tests.benchmarks.servers import BACKLOG, HOST, IDLE_TIMEOUT, OPENING, answer
 
 
-class Greeter(Protocol, TimeoutMixin):
-    def __init__(self) -> None:
-        self._tail = b""
-        self._over = False
+class Greeter(LineOnlyReceiver, TimeoutMixin):
+    delimiter = b"\n"
 
     def connectionMade(self) -> None:
+        self._over = False
         self.transport.setTcpNoDelay(True)
         # As its own producer the transport stops reading while its write buffer is full.
         self.transport.registerProducer(self.transport, streaming=True)
         self.setTimeout(IDLE_TIMEOUT)
         self.transport.write(OPENING)
 
-    def dataReceived(self, data: bytes) -> None:
+    def lineReceived(self, line: bytes) -> None:
         if self._over:
             return
         self.resetTimeout()
-        reply, self._tail, self._over = answer(self._tail + data)
-        if reply:
-            self.transport.write(reply)
+        reply, _, self._over = answer(line + self.delimiter)
+        self.transport.write(reply)
         if self._over:
             self.transport.unregisterProducer()
             self.transport.loseWriteConnection()
