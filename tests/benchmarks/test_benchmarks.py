@@ -22,7 +22,7 @@ from tests.support.crowds import HOST, WrongReplyError
 from tests.support.words import ADA, GOODBYE, PROMPT, WELCOME
 
 from . import __main__ as main
-from . import measuring, readme
+from . import cores, measuring, readme
 from .commands import FLOOR, ON_CORE, PEERS, SERVERS, Server, WrongCheckoutError, checkout
 from .core import CORE, WrongOutputError, answer_with_core, singly
 from .load import Client, leave, receive_welcome, run, send_names
@@ -220,6 +220,17 @@ def test_load_never_sleeps() -> None:
         measure()
         sleeps = resource.getrusage(resource.RUSAGE_SELF).ru_nvcsw - before
     assert sleeps < 15
+
+
+def test_two_servers_share_a_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`python -m tests.benchmarks.cores`; its load is verified, too."""
+    monkeypatch.setattr(cores, "CLIENTS", 6)
+    monkeypatch.setattr(cores, "NAMES", 3)
+    monkeypatch.setattr(os, "sched_setaffinity", lambda *_: None)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
+    with cores.servers(2) as (one, two):
+        assert one.port == two.port
+        assert cores.load(one.port) == 18
 
 
 # The core alone
