@@ -18,12 +18,13 @@ from .deaf import deaf
 from .drain import drain, restart
 from .drippers import drippers
 from .finding import QUICK, Finding, Scenario, Sizes
+from .hostile import hostile
 from .recorded import recorded
 
 GREETER: Final = Command(["-m", "greeter_trio"])
 SCENARIOS: Final[Mapping[str, Scenario]] = {
     scenario.__name__: scenario
-    for scenario in (idle, drain, drippers, deaf, resets, descriptors, restart, recorded)
+    for scenario in (idle, drain, drippers, deaf, resets, descriptors, restart, recorded, hostile)
 }
 NOTES = """\
 Times are those that the load saw, with its own share. On a machine that has other things to do they

@@ -47,6 +47,7 @@ class Sizes:
     starved_seconds: float = _size(10, 3, 0.3)
     restarts: int = _size(5, 1, 1)
     recorded: int = _size(10000, 1000, 60)  # conversations
+    hostile: int = _size(10000, 600, 60)  # streams
     patience: float = _size(10, 10, 0.05)  # seconds for what is over in a moment, or never
 
 

@@ -36,6 +36,7 @@ FAULTS = {
     "deaf": (GREEDY, {"memory for each of them", "deaf clients that were not cut, in each wave"}),
     "resets": (LEAKY, {"descriptors left by resets before anything"}),
     "descriptors": ("", {"CPU time for each second"}),  # it tries again at once
+    "hostile": (LEAKY, {"descriptors left by hostile streams, plain"}),
     "recorded": (FORGETFUL, {"conversations that are missing"}),
     "restart": ("", {"servers that came back on their port"}),  # it takes any that is free
 }
