@@ -21,7 +21,6 @@ from .exploring import (
 )
 
 AUTO, LINES, RAW = Framing
-MISUNDERSTANDS = (LINES, RAW)
 
 
 @attrs.frozen
@@ -49,13 +48,6 @@ class Scenario:
             assert client.connection.finished or client.says_eof, "the stream has no end"
         if server.ended and isinstance(server.connection, ServerConnection):
             assert server.says_eof or world.is_lost, "the stream has no end"
-        if world.is_over and (client.connection.config.framing, self._framing) == MISUNDERSTANDS:
-            assert not client.names, "a client that sends lines is greeted by no RAW server"
-
-    @property
-    def _framing(self) -> Framing | None:
-        connection = self.world.server.connection
-        return connection.config.framing if isinstance(connection, ServerConnection) else None
 
 
 def pair(
