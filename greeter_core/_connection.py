@@ -2,6 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from ._config import Framing
@@ -18,6 +19,8 @@ class Connection(ABC, Generic[StateT, EventT]):
     The caller brings *inputs*: what happened, and when. `now` is in seconds on any monotonic
     clock, always the same one; a time earlier than one already given counts as that one.
 
+    * `receive`: what one read returned, or that nothing was there when `deadline` had come; it
+      is the next four in one
     * `receive_data`, `receive_eof`: what one read returned
     * `handle_timeout`: `deadline` has come, and nothing could be read
     * `data_in_flight`: instead of that, where `prompt_owed` and the kernel says that the peer has
@@ -38,6 +41,27 @@ class Connection(ABC, Generic[StateT, EventT]):
     """Whether to read on while a send is blocked: a client must, a server must not."""
 
     # Inputs: what happened, and when.
+
+    def receive(
+        self,
+        data: bytes | bytearray | memoryview | None,
+        now: float,
+        is_in_flight: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Take what one read returned; `b""` is the end of the peer's stream.
+
+        None stands for nothing: the deadline has come, or the caller only thinks so, and there was
+        nothing to read without waiting (T3). Then `is_in_flight` is asked, where that matters,
+        whether the peer has yet to acknowledge something that was sent (S2.7).
+        """
+        if data:
+            self.receive_data(data, now)
+        elif data is not None:
+            self.receive_eof(now)
+        elif self.prompt_owed and self.deadline <= now and is_in_flight():
+            self.data_in_flight(now)
+        else:
+            self.handle_timeout(now)
 
     @abstractmethod
     def receive_data(self, data: bytes | bytearray | memoryview, now: float) -> None:

@@ -153,10 +153,7 @@ class Driver:
         if await self._take_arrived() is not None:
             return
         now = max(self._clock.now(), deadline)  # the lag may have rounded it down
-        if connection.prompt_owed and self._transport.is_in_flight():  # S2.7
-            connection.data_in_flight(now)
-        else:
-            connection.handle_timeout(now)
+        connection.receive(None, now, self._transport.is_in_flight)
         self._report()
 
     async def _shut_down(self) -> None:

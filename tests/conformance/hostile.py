@@ -21,11 +21,12 @@ _CROWD: Final = 150  # clients; some systems allow a process 256 descriptors
 _NAMES: Final = 100_000
 _ORIGINALS: Final = 5  # at the same time
 _SMALL: Final = 16384  # bytes, of buffers in the kernel
+_LARGE: Final = 2**20  # bytes, likewise
 _SLICE: Final = 65536  # bytes that are compared at once
 _LONGEST_WAIT: Final = 5.0  # seconds that a check waits for a timeout of the server's
 _TALKING: Final = 0.3  # seconds for which a client talks on
 _BLOCK: Final = b"Ada\n" * 4096
-_MOST_TAKEN: Final = 8 * 2**20  # bytes; more than the kernels keep of one direction
+_MOST_TAKEN: Final = 12 * 2**20  # bytes; more than the kernels keep of one direction
 _MOST_MEMORY: Final = 32 * 2**20  # bytes; a server that answers without end needs much more
 _LATE: Final = ServerConfig(quiet=0.25, idle_timeout=0.5)  # for a process that stands still
 
@@ -176,7 +177,7 @@ async def _deaf(server: Server) -> None:
     peak = server.process.peak_memory if server.process else None
 
     async def never_read() -> None:
-        async with connected(server.address, buffers=_SMALL) as peer:
+        async with connected(server.address, receive_buffer=_SMALL, send_buffer=_SMALL) as peer:
             await _send_until_reset(peer, server.send_timeout or 0.0)
         over.set()
 
@@ -202,10 +203,10 @@ async def _deaf_from_before(server: Server) -> None:
     assert server.process
     assert server.send_timeout
     await server.process.stop()
-    async with connected(server.address, buffers=_SMALL) as peer:
+    async with connected(server.address, receive_buffer=_SMALL, send_buffer=_LARGE) as peer:
         try:
             with trio.move_on_after(0.1):
-                await peer.say(_BLOCK * 16)
+                await peer.say(_BLOCK * 64)
         finally:
             server.process.go_on()
         await _send_until_reset(peer, server.send_timeout)
@@ -241,7 +242,7 @@ async def _slow(server: Server) -> None:
     pause = (server.send_timeout or 1.0) / 20
     seconds = min(1.5 * (server.send_timeout or 1.0), _LONGEST_WAIT)
 
-    async with connected(server.address, buffers=_SMALL) as peer:
+    async with connected(server.address, receive_buffer=_SMALL, send_buffer=_SMALL) as peer:
 
         async def read() -> None:
             await peer.hear(WELCOME)
@@ -345,7 +346,9 @@ async def _shutdown(server: Server) -> None:
     many_lines, many_words = _numbered(150_000)
     async with AsyncExitStack() as stack:
         idle, half, unread, deaf = [
-            await stack.enter_async_context(connected(server.address, buffers=_SMALL))
+            await stack.enter_async_context(
+                connected(server.address, receive_buffer=_SMALL, send_buffer=_SMALL)
+            )
             for _ in range(4)
         ]
         await _meet(idle)

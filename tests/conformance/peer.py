@@ -128,12 +128,15 @@ class Peer:
 
 
 @contextlib.asynccontextmanager
-async def connected(address: Address, *, buffers: int = 0) -> AsyncIterator[Peer]:
+async def connected(
+    address: Address, *, receive_buffer: int = 0, send_buffer: int = 0
+) -> AsyncIterator[Peer]:
     """Connect to a server; the kernel keeps so many bytes of each direction, unless it is 0."""
     family, where = address
     with socket.socket(family) as sock:
-        for option in (socket.SO_RCVBUF, socket.SO_SNDBUF) if buffers else ():
-            sock.setsockopt(socket.SOL_SOCKET, option, buffers)
+        for option, size in (socket.SO_RCVBUF, receive_buffer), (socket.SO_SNDBUF, send_buffer):
+            if size:
+                sock.setsockopt(socket.SOL_SOCKET, option, size)
         try:
             with trio.fail_after(PATIENCE):
                 await trio.socket.from_stdlib_socket(sock).connect(where)

@@ -59,10 +59,36 @@ def test_connection_is_the_contract_of_both_roles(role: type) -> None:
     assert issubclass(role, core.Connection)
     assert inspect.isabstract(core.Connection)
     assert {name for name in vars(core.Connection) if not name.startswith("_")} == {
-        *("receive_data", "receive_eof", "handle_timeout", "data_in_flight", "shutdown"),
+        *("receive", "receive_data", "receive_eof", "handle_timeout", "data_in_flight"),
+        "shutdown",
         *("connection_lost", "data_to_send", "eof_to_send", "events", "deadline", "timeout"),
         *("prompt_owed", "state", "framing", "finished", "time"),
     }
+
+
+def test_receive() -> None:
+    """It is four inputs in one; the kernel is asked only where it matters [S2.7, T3]."""
+    asked: list[float] = []
+
+    def is_in_flight() -> bool:
+        asked.append(server.time)
+        return len(asked) < 3
+
+    server = core.ServerConnection(core.ServerConfig(pace=1, idle_timeout=9), now=0)
+    said = []
+    for now, data in ((0.5, None), (1, None), (2, None), (3, None), (4, None), (5, b"Ada\n")):
+        server.receive(data, now, is_in_flight)
+        said.append((now, server.data_to_send()))
+    assert asked == [0.5, 1, 2], "when it was due, and owed"
+    assert [(now, word) for now, word in said if word] == [
+        (0.5, WELCOME),
+        (3, PROMPT),
+        (5, ADA + PROMPT),
+    ]
+    server.receive(None, 15)
+    assert server.data_to_send() == TOO_SLOW, "without a kernel to ask"
+    server.receive(bytearray(), 16)
+    assert server.state.is_ended
 
 
 # Wrong calls. For each: the role, the history, the method, its arguments, and words of the message.

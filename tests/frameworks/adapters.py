@@ -85,7 +85,7 @@ def table() -> str:
         (each.framework, f"`{each}`", str(lines_of_code(each.source)), each.limits)
         for each in ADAPTERS
     ]
-    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+    return "".join(f"| {' | '.join(row)} |".replace("  |", " |") + "\n" for row in rows)
 
 
 def lines_of_code(source: str) -> int:

@@ -75,18 +75,10 @@ class Conversation:
         None is for nothing: the time to wait was over, and then nothing could be read (T3).
         """
         server = self._server
-        if data:
-            server.receive_data(data, now)
-            self._unread -= len(data)
-        elif data is not None:
-            server.receive_eof(now)
+        server.receive(data, now, lambda: is_in_flight(self._sock))
+        self._unread -= len(data or b"")
         if self._unread < 0 or (data is None and self._unread < math.inf):
             server.shutdown(now)
-        elif data is None and server.deadline <= now:
-            if server.prompt_owed and is_in_flight(self._sock):
-                server.data_in_flight(now)
-            else:
-                server.handle_timeout(now)
         server.events()  # nobody here wants to know
 
     def shut_down(self) -> None:

@@ -33,7 +33,8 @@ def test_bound() -> None:
 
 def test_columns() -> None:
     """It can be read beside code."""
-    assert [line for line in PAGE.splitlines() if len(line) > 100] == []
+    lines = [line for line in PAGE.splitlines() if not line.startswith("|")]  # but for tables
+    assert [line for line in lines if len(line) > 100] == []
 
 
 @pytest.fixture(scope="module")

@@ -69,7 +69,9 @@ def _attacked(server: Server, kind: str, tls: ssl.SSLContext, sizes: Sizes) -> I
     wait_until(lambda: server.descriptors() <= descriptors, sizes.patience)
     left = max(server.descriptors() - descriptors, 0)
     yield exactly(f"descriptors left by hostile streams, {kind}", left, 0)
-    yield at_most(f"growth of memory in the second half, {kind}", server.memory() - memory, MEMORY, "KiB")
+    yield at_most(
+        f"growth of memory in the second half, {kind}", server.memory() - memory, MEMORY, "KiB"
+    )
     yield from server.farewell()
 
 
