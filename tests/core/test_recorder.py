@@ -135,6 +135,14 @@ def test_output_that_was_not_taken_is_kept_and_handed_out_in_order() -> None:
     assert connection.finished
 
 
+def test_events_that_were_not_taken_are_kept() -> None:
+    server, _ = steps_of(ServerConnection(ServerConfig(framing=Framing.LINES), now=0.0))
+    server.receive_data(b"Ada\n", 1.0)
+    server.receive_data(b"exit\n", 2.0)
+    assert server.events() == [NamesReceived((b"Ada",)), ExitReceived()]
+    assert server.events() == []
+
+
 def test_client_that_closes_drops_the_names_that_were_not_taken() -> None:
     """They are reported as unanswered [C4.1]."""
     plain = ClientConnection(now=0)
