@@ -7,8 +7,8 @@ from functools import partial
 from time import monotonic
 from typing import Final
 
+from gevent import select
 from gevent.pool import Pool
-from gevent.select import select
 from gevent.server import StreamServer
 
 from .common import (
@@ -28,23 +28,21 @@ LIMITS: Final = ""
 def greet(options: Namespace, stop: socket.socket, sock: socket.socket, _: object) -> None:
     """Serve one client; end in good order when `stop` can be read."""
     disable_nagle(sock)
-    sock.settimeout(options.send_timeout)
     conversation = Conversation(options.config, sock, monotonic())
-    sources = [sock, stop]
+    poller = watching(sock, stop)
     try:
         while True:
+            sock.settimeout(options.send_timeout)
             send(sock, conversation)
             if conversation.finished:
                 break
-            # The second look is for what came while this greenlet was late (T3).
-            seconds = conversation.timeout(monotonic())
-            ready = select(sources, [], [], seconds)[0] or select(sources, [], [], 0)[0]
-            if stop in ready:
-                sources.remove(stop)
+            ready = poller.poll(1000 * conversation.timeout(monotonic()))
+            if (stop.fileno(), select.POLLIN) in ready:
+                poller.unregister(stop)
                 conversation.shut_down()
             else:
-                data = sock.recv(READ_SIZE) if ready else None
-                conversation.give(data, monotonic())
+                sock.settimeout(0.0)
+                conversation.give(receive(sock), monotonic())
     except OSError:
         conversation.lose()
 
@@ -62,6 +60,23 @@ def send(sock: socket.socket, conversation: Conversation) -> None:
             sock.shutdown(socket.SHUT_WR)
 
 
+def receive(sock: socket.socket) -> bytes | None:
+    """Return what can be read now, even if it came when the time to wait was over (T3)."""
+    try:
+        return sock.recv(READ_SIZE)
+    except BlockingIOError:
+        return None
+
+
+def watching(*socks: socket.socket) -> select.poll:
+    """Return what waits until one of these sockets can be read."""
+    # Not `select.select`, which looks with select(2) first; that takes no descriptor above 1023.
+    poller = select.poll()
+    for sock in socks:
+        poller.register(sock, select.POLLIN)
+    return poller
+
+
 def main(options: Namespace) -> None:
     """Serve until a signal comes, and all conversations are over."""
     stop, pool = stop_socket(), Pool()
@@ -69,7 +84,7 @@ def main(options: Namespace) -> None:
     server = StreamServer(address, partial(greet, options, stop), backlog=BACKLOG, spawn=pool)
     server.start()
     announce(*server.address)
-    select([stop], [], [])
+    watching(stop).poll()
     server.close()
     pool.join()
 

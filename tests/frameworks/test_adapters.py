@@ -19,6 +19,7 @@ from tests.support.processes import (
     Output,
     Peer,
     Process,
+    connected,
     run,
     scripted,
     started,
@@ -48,9 +49,9 @@ adapters = pytest.mark.parametrize(
 
 
 @contextlib.contextmanager
-def serving(adapter: Adapter, *options: str) -> Iterator[tuple[Process, int]]:
+def serving(*command: str) -> Iterator[tuple[Process, int]]:
     """Run an adapter on a free port; at the end it must have been told to end, and have done so."""
-    with started(*adapter.command, *options) as process:
+    with started(*command) as process:
         out, err = Output(process.stdout), Output(process.stderr)
         where, _, port = out.line().rpartition(":")
         assert where == "listening on 127.0.0.1", err.rest()
@@ -91,13 +92,35 @@ def test_adapter_conforms(adapter: Adapter, reports: Callable[[Adapter], Report]
     assert len(report.of(Verdict.PASSED)) > 150, report.text()
 
 
+MANY_FILES = """
+import os, resource, runpy, sys
+_, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, 2048), most))
+for _ in range(1024):
+    os.open(os.devnull, os.O_RDONLY)
+del sys.argv[0]
+runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+"""
+
+
+@adapters
+def test_high_descriptors(adapter: Adapter) -> None:
+    """That of the client is above 1023, the last one that select(2) takes."""
+    program = (sys.executable, "-c", MANY_FILES, f"tests.frameworks.{adapter.module}")
+    with serving(*program, *adapter.arguments) as (process, port):
+        with connected(port) as peer:
+            peer.say(b"Ada\nexit\n")
+            assert peer.hear_rest() == WELCOME + PROMPT + hello("Ada") + PROMPT + GOODBYE
+        process.send_signal(signal.SIGTERM)
+
+
 CLIENT = (sys.executable, "-m", "tests.frameworks.asyncio_client")
 
 
 def test_client() -> None:
     """More names than it asks for at a time; it says exit."""
     names = [f"{number}" for number in range(2500)]
-    with serving(ADAPTERS[0]) as (process, port):
+    with serving(*ADAPTERS[0].command) as (process, port):
         done = run("--port", f"{port}", *names, command=CLIENT)
         assert (done.returncode, done.stdout.decode().split(), done.stderr) == (0, names, b"")
         process.send_signal(signal.SIGTERM)
