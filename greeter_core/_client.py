@@ -167,8 +167,9 @@ class ClientConnection(Machine[ClientState, ClientEvent]):
         take a tenth of the time that way. It returns 0 where anything else comes among them.
         """
         prompt = PROMPT if self._state is ClientState.GREETED else b""
-        # No name has an LF, so these bytes end greetings, and come nowhere else.
-        count = min(heard.count(BANG + PROMPT), len(self._sent) - (self._sent[-1] == EXIT))
+        # No name has an LF: up to the last greeting that is whole, each LF ends one.
+        end = heard.rfind(BANG + PROMPT) + len(BANG)
+        count = min(heard.count(LF, 0, end), len(self._sent) - (self._sent[-1] == EXIT))
         names = list(islice(self._sent, count))
         greetings = prompt + HELLO + BETWEEN_NAMES.join(names) + BANG + PROMPT
         if not (names and heard.startswith(greetings)):

@@ -33,7 +33,7 @@ from ._net.transport import Transport
 if TYPE_CHECKING:
     from greeter_core import Recorder
 
-_WHILE_IT_GOES_ON = frozenset({Welcomed, NameRequested, Greeted})
+_WHILE_IT_GOES_ON = (Welcomed, NameRequested, Greeted)
 
 
 @contextlib.asynccontextmanager
@@ -117,6 +117,11 @@ class Greeter:
         """How many names that were asked are not sent yet, because the server was not ready."""
         return self._connection.unsent
 
+    @property
+    def greeted(self) -> int:
+        """How many names were greeted so far."""
+        return self._greeted
+
     async def greet(self, name: str) -> str:
         """Return the greeting of one name: `Hello <name>!`. Raises `ConversationFailed`."""
         return await anext(self.greet_all([name]))
@@ -190,7 +195,7 @@ class Greeter:
         self._is_welcomed = self._is_welcomed or Welcomed in kinds
         self._is_prompted = self._is_prompted or NameRequested in kinds
         self._greeted += kinds.count(Greeted)
-        if not _WHILE_IT_GOES_ON.issuperset(kinds):
+        if kinds[-1] not in _WHILE_IT_GOES_ON:  # none of these follows the server's last word
             for event in events:
                 self._outcome.note(event, self._driver.failure)
         self._waiting.unpark_all()

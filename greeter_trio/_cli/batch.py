@@ -21,7 +21,7 @@ from contextlib import suppress
 import attrs
 import trio
 
-from greeter_core import ClientEvent, EndReason, Greeted, LocalProtocolError
+from greeter_core import ClientEvent, EndReason, LocalProtocolError
 from greeter_trio import ConversationFailed, Greeter
 from greeter_trio._net.text import pluralized, printable
 
@@ -35,6 +35,7 @@ from .status import ExitStatus, Failure
 _CHUNK = 262144  # bytes to read at once
 _START = 65536  # bytes that tell what kind of text it is
 _LINE = 2048  # bytes to keep of a line that has not ended: more than a name may have
+_PLAIN = bytes(range(0x20, 0x7F)) + b"\n"  # lines of ASCII that is displayed as it is
 
 
 @attrs.define
@@ -74,16 +75,19 @@ class Batch:
         self._greeter: Greeter | None = None
         self._printer, self._to_print = trio.open_memory_channel[tuple[int, str]](math.inf)
         self._lines = 0
-        self._settled = 0  # in all batches
+        self._greeted = 0  # in all batches
+        self._settled = 0  # likewise
         self._unprinted = 0  # of this batch
         self._all_printed = trio.Event()
         self._output_failure: OSError | None = None
         self._exit_asked = False
 
-    def handle_events(self, events: Sequence[ClientEvent]) -> None:
+    def handle_events(self, _: Sequence[ClientEvent]) -> None:
         """Settle the names that were greeted."""
         self._note_sent()
-        self._settle(greeted=[*map(type, events)].count(Greeted))
+        greeted = self._greeter.greeted - self._greeted if self._greeter else 0
+        self._greeted += greeted
+        self._settle(greeted)
 
     def progress(self) -> str:
         """Return how far it is, if the greetings do not show it."""
@@ -164,7 +168,10 @@ class Batch:
             while chunk := await stdio.read_in_thread(_CHUNK):
                 if is_start:
                     is_start, chunk = False, self._checked_start(chunk)
-                *lines, rest = (rest + chunk).replace(b"\r\n", b"\n").split(b"\n")
+                chunk = rest + chunk
+                if b"\r" in chunk:
+                    chunk = chunk.replace(b"\r\n", b"\n")
+                *lines, rest = chunk.split(b"\n")
                 rest = rest[:_LINE]
                 if not await self._ask_batch(greeter, lines):
                     return
@@ -184,7 +191,7 @@ class Batch:
         """
         more = b"exit" not in lines
         lines = lines if more else lines[: lines.index(b"exit")]
-        names = [line for line in lines if line]
+        names = [*filter(None, lines)]
         batch = self._batch = _Batch(names)
         try:
             greeter.ask(names)
@@ -275,8 +282,9 @@ class Batch:
 
 def _greetings(names: Sequence[bytes]) -> str:
     """Return the lines for names that were greeted; to look at all at once is for speed."""
-    text = (b"Hello " + b"!\nHello ".join(names) + b"!\n").decode("utf-8", "replace")
-    if text.replace("\n", "").isprintable():
+    lines = b"Hello " + b"!\nHello ".join(names) + b"!\n"
+    text = lines.decode("utf-8", "replace")
+    if not lines.translate(None, _PLAIN) or text.replace("\n", "").isprintable():
         return text
     return "".join(f"Hello {printable(name)}!\n" for name in names)
 
