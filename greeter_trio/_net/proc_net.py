@@ -11,7 +11,9 @@ from pathlib import Path
 
 from .kernel import TCP_STATES
 
-_FILES = ("/proc/net/tcp", "/proc/net/tcp6")
+# /proc/net is a link to /proc/self/net, and is missing where only processes are to be seen
+# (subset=pid in proc(5), ProcSubset=pid in systemd.exec(5)).
+_FILES = ("/proc/self/net/tcp", "/proc/self/net/tcp6")
 
 Peer = tuple[str, int]
 """The address of one end of a connection: host and port."""

@@ -9,6 +9,7 @@ import pytest
 
 from greeter_trio._net import proc_net
 from greeter_trio._net.proc_net import handshakes, parse_table, tcp_state
+from tests.support.processes import run
 
 TABLE = """\
   sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt
@@ -60,3 +61,23 @@ def test_handshakes_that_are_under_way(tmp_path: Path, monkeypatch: pytest.Monke
     assert handshakes(42101) == set()
     table.unlink()
     assert handshakes(6000) == set()
+
+
+OWN_STATE = """
+import socket
+from greeter_trio._net.proc_net import tcp_state
+with socket.create_server(("127.0.0.1", 0)) as listener:
+    with socket.create_connection(listener.getsockname()) as sock:
+        print(tcp_state(sock.getsockname(), sock.getpeername()))
+"""
+
+
+def test_a_process_that_sees_processes_only() -> None:
+    """As a service does that has `ProcSubset=pid` in its unit: there is no /proc/net."""
+    hostile = pytest.importorskip("tests.support.hostile", reason="this needs Linux")
+    mount = 'mount -t proc -o subset=pid proc /proc || exit 77; exec "$@"'
+    command = (*hostile.in_namespace("-mpf"), "sh", "-c", mount, "sh", sys.executable)
+    done = run("-c", OWN_STATE, command=command)
+    if done.returncode == 77:
+        pytest.skip("this process may not mount /proc")
+    assert (done.stdout, done.stderr) == (b"ESTABLISHED\n", b"")
