@@ -4,6 +4,8 @@ import importlib
 from pathlib import Path
 from typing import Any, Final
 
+import attrs
+
 from .commands import GREETER, ON_CORE, PEERS
 from .report import COLUMNS
 from .results import Figures, Results
@@ -14,9 +16,9 @@ _GREETER: Final = "#d9480f"
 _PEER: Final = "#6e7781"
 _CORE: Final = "#1971c2"
 _TITLES: Final = {
+    **COLUMNS,
     **{load: f"ping-pong, {title} clients" for load, title in COLUMNS.items() if "-" in load},
     "ping-pong-1": "ping-pong, 1 client",
-    "pipelined": "pipelined",
     "churn": "connect, one name, exit",
     "idle": "memory of an idle connection",
 }
@@ -38,11 +40,11 @@ def plot(results: Results, file: Path) -> None:
     matplotlib.rcParams.update(
         {"svg.hashsalt": "greeter", "svg.fonttype": "none", "font.family": "sans-serif"}
     )
-    figures = results.figures()
+    figures, sizes = results.figures(), attrs.asdict(results.sizes)
     names = [GREETER, *PEERS]
     fig, axes = pyplot.subplots(2, 4, figsize=(13, 7.4), sharey=True, layout="constrained")
     for ax, (load, title) in zip(axes.flat, _TITLES.items(), strict=False):
-        _draw(ax, title, figures.get(load, {}), names)
+        _draw(ax, title.format_map(sizes), figures.get(load, {}), names)
     for row in axes:
         row[0].get_yticklabels()[0].set(fontweight="bold", color=_GREETER)
     _explain(axes.flat[-1])

@@ -23,9 +23,9 @@ TITLES: Final = {
 }
 COLUMNS: Final = {
     "ping-pong-1": "1 client",
-    "ping-pong-50": "50",
-    "ping-pong-1000": "1,000",
-    "ping-pong-8000": "8,000",
+    "ping-pong-50": "{clients}",
+    "ping-pong-1000": "{crowd:,}",
+    "ping-pong-8000": "{multitude:,}",
     "pipelined": "pipelined",
     "churn": "churn",
     "idle": "memory",
@@ -128,7 +128,9 @@ def markdown(results: Results, peers: Sequence[str], on_core: Sequence[str]) -> 
         shown = _short(found.ratio)
         return f"**{shown}**" if found.ratio == least[load] else shown
 
-    rows = [["CPU or memory, of a bare epoll loop", *COLUMNS.values()]]
+    sizes = attrs.asdict(results.sizes)
+    titles = [title.format_map(sizes) for title in COLUMNS.values()]
+    rows = [["CPU or memory, of a bare epoll loop", *titles]]
     rows.append(["---", *["--:"] * len(COLUMNS)])
     for name in (GREETER, *peers, *(f"{each} + core" for each in on_core)):
         title = "**Greeter**" if name == GREETER else name.replace("core", "`greeter_core`")
