@@ -4,7 +4,7 @@ import sys
 
 if (
     "pytest" in sys.modules
-):  # the servers of the benchmarks use words, too, and need not wait for it
+):  # the servers of the benchmarks, which use words, do without
     import pytest
 
     pytest.register_assert_rewrite("tests.support.peers", "tests.trio.driven")
