@@ -28,6 +28,7 @@ from tests.support.listening import (
     hold_handshakes,
     listen_error,
     listening,
+    needs_ipv6,
     resolve,
 )
 from tests.support.peers import tcp_port
@@ -36,16 +37,6 @@ NOT_HERE = "192.0.2.1"  # for documentation only (RFC 5737), so no machine has i
 ANY = Tcp("127.0.0.1", 0)
 IN_USE = "Address already in use (choose another port; one is shared only if every server sets "
 
-
-def has_ipv6() -> bool:
-    try:
-        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
-    except OSError:
-        return False
-    return True
-
-
-needs_ipv6 = pytest.mark.skipif(not has_ipv6(), reason="this machine has no ::1")
 hosts = pytest.mark.parametrize("host", ["127.0.0.1", pytest.param("::1", marks=needs_ipv6)])
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has this")
 

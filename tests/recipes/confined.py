@@ -1,18 +1,19 @@
 """Run a command under a system-call filter like systemd's, without systemd (Linux).
 
-    python confined.py FILE COMMAND...
+    python confined.py FILE FAMILIES COMMAND...
 
 FILE has the names of all system calls that are allowed. Others fail with EPERM, and so does
-socket(2) for any family but AF_UNIX. Memory cannot become executable (Linux 6.3).
+socket(2) for address families other than these, such as AF_INET,AF_UNIX. Memory cannot become
+executable (Linux 6.3).
 """
 
 import ctypes
 import errno
 import os
+import socket
 import sys
 from pathlib import Path
 
-AF_UNIX = 1
 # linux/prctl.h
 PR_SET_MDWE = 65
 PR_MDWE_REFUSE_EXEC_GAIN = 1
@@ -33,26 +34,27 @@ class Comparison(ctypes.Structure):
     )
 
 
-def confine(allowed: list[str]) -> None:
-    """Restrict this process, and what it executes, to these system calls."""
+def confine(allowed: list[str], families: list[int]) -> None:
+    """Restrict this process, and what it executes, to these system calls and address families."""
     seccomp = ctypes.CDLL("libseccomp.so.2", use_errno=True)
     seccomp.seccomp_init.restype = ctypes.c_void_p
     context = ctypes.c_void_p(seccomp.seccomp_init(ctypes.c_uint32(ERRNO | errno.EPERM)))
-    unix = Comparison(0, EQUAL, AF_UNIX, 0)
+    one_of_these = [[Comparison(0, EQUAL, family, 0)] for family in families]
     for name in allowed:
         number = seccomp.seccomp_syscall_resolve_name(name.encode())
         if number < 0:  # this architecture does not have it
             continue
-        conditions = [unix] if name == "socket" else []
-        array = (Comparison * len(conditions))(*conditions)
-        action = ctypes.c_uint32(ALLOW)
-        failed = seccomp.seccomp_rule_add_array(context, action, number, len(conditions), array)
-        assert not failed, name
+        for conditions in one_of_these if name == "socket" else [[]]:
+            array = (Comparison * len(conditions))(*conditions)
+            action = ctypes.c_uint32(ALLOW)
+            failed = seccomp.seccomp_rule_add_array(context, action, number, len(array), array)
+            assert not failed, name
     ctypes.CDLL(None).prctl(PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN, 0, 0, 0)
     assert not seccomp.seccomp_load(context)  # which gives up new privileges as well
 
 
 if __name__ == "__main__":
-    file, *command = sys.argv[1:]
-    confine(Path(file).read_text("utf-8").split())
+    file, names, *command = sys.argv[1:]
+    families = [getattr(socket, name) for name in names.split(",")]
+    confine(Path(file).read_text("utf-8").split(), families)
     os.execvp(command[0], command)

@@ -18,8 +18,9 @@ def found(program: str) -> str | None:
     return shutil.which(program, path=os.pathsep.join((os.environ.get("PATH", ""), PLUGINS)))
 
 
-def needs(program: str) -> pytest.MarkDecorator:
-    return pytest.mark.skipif(not found(program), reason=f"{program} is not installed")
+def needs(*programs: str) -> pytest.MarkDecorator:
+    missing = ", ".join(program for program in programs if not found(program))
+    return pytest.mark.skipif(bool(missing), reason=f"not installed: {missing}")
 
 
 def adapted(name: str, changes: dict[str, str]) -> str:

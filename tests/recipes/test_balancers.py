@@ -7,7 +7,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -53,10 +53,12 @@ class Balancer:
 
 
 @contextlib.contextmanager
-def balancing(folder: Path, configure: Callable[..., tuple[str, ...]]) -> Iterator[Balancer]:
+def balancing(
+    folder: Path, configure: Callable[..., tuple[str, ...]], options: Sequence[str] = REQUIRE
+) -> Iterator[Balancer]:
     """Run a load balancer in the foreground, with the configuration and command of `configure`."""
     port = free_port()
-    with serving(*REQUIRE) as one, serving(*REQUIRE) as two:
+    with serving(*options) as one, serving(*options) as two:
         command = configure(folder, port, one.port, two.port)
         with started(*command) as process:
             log = Output(process.stderr)

@@ -31,7 +31,7 @@ if sys.platform != "linux":
     pytest.skip("systemd needs Linux", allow_module_level=True)
 
 PYTHON = "/opt/greeter/bin/python"
-CONFINING = [needs(program) for program in ("systemd-analyze", "unshare", "setpriv")]
+CONFINING = needs("systemd-analyze", "unshare", "setpriv")
 
 
 def settings(unit: str, name: str) -> list[str]:
@@ -106,10 +106,10 @@ def system_calls(words: str) -> set[str]:
     return names
 
 
-def allowed() -> set[str]:
-    """Return what the service's filter allows."""
+def allowed(unit: str) -> set[str]:
+    """Return what the filter of a service allows."""
     names = system_calls("@default")
-    for value in settings("greeter.service", "SystemCallFilter"):
+    for value in settings(unit, "SystemCallFilter"):
         if value.startswith("~"):
             names -= system_calls(value[1:])
         else:
@@ -117,17 +117,19 @@ def allowed() -> set[str]:
     return names
 
 
-def confinement(folder: Path) -> list[str]:
+def confinement(folder: Path, unit: str = "greeter.service") -> list[str]:
     """Return a command that confines another one, in the most important ways of the unit."""
     if not ctypes.util.find_library("seccomp"):
         pytest.skip("there is no libseccomp")
-    unshare = ["unshare", "--user", "--map-current-user", "--net", "--ipc", "--uts"]
+    unshare = ["unshare", "--user", "--map-current-user", "--ipc", "--uts"]
+    unshare += ["--net"] * len(settings(unit, "PrivateNetwork"))
     bare = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", "--no-new-privs"]
     if run("true", command=[*unshare, *bare]).returncode != 0:
         pytest.skip("there are no user namespaces")
     path = folder / "allowed"
-    path.write_text("\n".join(sorted(allowed())))
-    return [*unshare, *bare, sys.executable, str(FOLDER / "confined.py"), str(path)]
+    path.write_text("\n".join(sorted(allowed(unit))))
+    families = setting(unit, "RestrictAddressFamilies").replace(" ", ",")
+    return [*unshare, *bare, sys.executable, str(FOLDER / "confined.py"), str(path), families]
 
 
 def state(process: Process, name: str) -> str:

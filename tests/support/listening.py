@@ -17,6 +17,17 @@ from greeter_trio._net.listeners import Listener, ListenError, open_listeners
 from .descriptors import nothing_left_open
 
 
+def has_ipv6() -> bool:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        return False
+    return True
+
+
+needs_ipv6 = pytest.mark.skipif(not has_ipv6(), reason="this machine has no ::1")
+
+
 @contextlib.asynccontextmanager
 async def listening(
     *endpoints: Endpoint, reuse_port: bool = False
