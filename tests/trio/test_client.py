@@ -481,6 +481,7 @@ async def test_asking_without_waiting(autojump_clock: MockClock) -> None:
             greeter.ask([b"Ada", b"\xff"])
         greeted = [event.name for event in events if isinstance(event, Greeted)]
         assert greeted == [b"Ada", b"\xff"]
+        assert greeter.greeted == 2
         assert events[-1] == ConversationEnded(EndReason.EXIT)
         assert await stream.receive_some() == b""
         with assert_checkpoints():
