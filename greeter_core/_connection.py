@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from ._config import Framing
+from ._errors import LocalProtocolError
 from ._events import ConversationEnded
 from ._states import StateT
 from ._validators import checked_time
@@ -56,9 +57,11 @@ class Connection(ABC, Generic[StateT, EventT]):
         """
         if data:
             self.receive_data(data, now)
-        elif data is not None:
+        elif isinstance(data, (bytes, bytearray, memoryview)):
             self.receive_eof(now)
-        elif self.prompt_owed and self.deadline <= now and is_in_flight():
+        elif data is not None:
+            raise LocalProtocolError(f"data must be bytes or None, not {type(data).__name__}")
+        elif self.prompt_owed and self.deadline <= checked_time(now) and is_in_flight():
             self.data_in_flight(now)
         else:
             self.handle_timeout(now)

@@ -244,7 +244,8 @@ class Batch:
 
     def _settled_lines(self, greeted: int, failed: Failure | None) -> Iterator[str]:
         batch = self._batch
-        for name in batch.names[batch.settled :]:
+        for place in range(batch.settled, len(batch.names)):
+            name = batch.names[place]
             error = batch.left_out.get(batch.settled)
             greeting_ms = None
             if not error and greeted:

@@ -87,6 +87,10 @@ def test_receive() -> None:
     ]
     server.receive(None, 15)
     assert server.data_to_send() == TOO_SLOW, "without a kernel to ask"
+    wrong: list[Any] = ["", 0, False, []]
+    for nothing in wrong:
+        with pytest.raises(core.LocalProtocolError, match="must be bytes or None"):
+            server.receive(nothing, 16)
     server.receive(bytearray(), 16)
     assert server.state.is_ended
 
