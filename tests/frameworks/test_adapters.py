@@ -31,7 +31,7 @@ from .adapters import ADAPTERS, Adapter, lines_of_code, table
 if sys.platform == "win32":
     pytest.skip("a process cannot be sent SIGTERM", allow_module_level=True)
 
-AT_ONCE = 3  # adapters: a processor for each two
+AT_ONCE = 2  # adapters: more would be late on two processors
 
 adapters = pytest.mark.parametrize(
     "adapter",
@@ -86,9 +86,11 @@ def failures(adapter: Adapter, report: Report) -> list[Outcome]:
 def test_adapter_conforms(adapter: Adapter, reports: Callable[[Adapter], Report]) -> None:
     """What it cannot do is what the table says."""
     report = reports(adapter)
-    if failures(adapter, report):  # on a machine that is too busy; a real one comes again
+    failed = {str(each) for each in failures(adapter, report)}
+    if failed:  # on a machine that is too busy for its times; a real failure comes again
         report = check(Started(adapter.command))
-    assert failures(adapter, report) == [], report.text()
+        failed &= {str(each) for each in failures(adapter, report)}
+    assert failed == set(), report.text()
     assert len(report.of(Verdict.PASSED)) > 150, report.text()
 
 
