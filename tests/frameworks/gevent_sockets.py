@@ -3,13 +3,13 @@
 import socket
 from argparse import Namespace
 from contextlib import suppress
-from functools import partial
 from time import monotonic
-from typing import Final
+from typing import Any, Final
 
-from gevent import select
+import gevent
 from gevent.pool import Pool
 from gevent.server import StreamServer
+from gevent.socket import cancel_wait, wait, wait_read
 
 from .common import (
     BACKLOG,
@@ -23,28 +23,43 @@ from .common import (
 )
 
 LIMITS: Final = ""
+READ = 1  # as in libev
 
 
-def greet(options: Namespace, stop: socket.socket, sock: socket.socket, _: object) -> None:
-    """Serve one client; end in good order when `stop` can be read."""
-    disable_nagle(sock)
-    conversation = Conversation(options.config, sock, monotonic())
-    poller = watching(sock, stop)
-    try:
-        while True:
-            sock.settimeout(options.send_timeout)
-            send(sock, conversation)
-            if conversation.finished:
-                break
-            ready = poller.poll(1000 * conversation.timeout(monotonic()))
-            if (stop.fileno(), select.POLLIN) in ready:
-                poller.unregister(stop)
-                conversation.shut_down()
-            else:
+class Conversations:
+    """Those of one server, by what each waits for: that its socket can be read."""
+
+    def __init__(self, options: Namespace) -> None:
+        self._options = options
+        self._live: dict[Any, Conversation] = {}
+
+    def greet(self, sock: socket.socket, _: object) -> None:
+        """Serve one client."""
+        disable_nagle(sock)
+        conversation = Conversation(self._options.config, sock, monotonic())
+        readable = gevent.get_hub().loop.io(sock.fileno(), READ)
+        self._live[readable] = conversation
+        try:
+            while True:
+                sock.settimeout(self._options.send_timeout)
+                send(sock, conversation)
+                if conversation.finished:
+                    break
+                with suppress(TimeoutError):
+                    wait(readable, conversation.timeout(monotonic()))
                 sock.settimeout(0.0)
                 conversation.give(receive(sock), monotonic())
-    except OSError:
-        conversation.lose()
+        except OSError:
+            conversation.lose()
+        finally:
+            del self._live[readable]
+            readable.close()
+
+    def shut_down(self) -> None:
+        """Have all of them end in good order."""
+        for readable, conversation in self._live.items():
+            conversation.shut_down()
+            cancel_wait(readable, TimeoutError())
 
 
 def send(sock: socket.socket, conversation: Conversation) -> None:
@@ -68,24 +83,17 @@ def receive(sock: socket.socket) -> bytes | None:
         return None
 
 
-def watching(*socks: socket.socket) -> select.poll:
-    """Return what waits until one of these sockets can be read."""
-    # Not `select.select`, which looks with select(2) first; that takes no descriptor above 1023.
-    poller = select.poll()
-    for sock in socks:
-        poller.register(sock, select.POLLIN)
-    return poller
-
-
 def main(options: Namespace) -> None:
     """Serve until a signal comes, and all conversations are over."""
-    stop, pool = stop_socket(), Pool()
-    address = (options.host, options.port)
-    server = StreamServer(address, partial(greet, options, stop), backlog=BACKLOG, spawn=pool)
+    stop, pool, conversations = stop_socket(), Pool(), Conversations(options)
+    address, greet = (options.host, options.port), conversations.greet
+    server = StreamServer(address, greet, backlog=BACKLOG, spawn=pool)
     server.start()
     announce(*server.address)
-    watching(stop).poll()
+    wait_read(stop.fileno())
     server.close()
+    gevent.sleep(0)  # the greenlets of the clients that were accepted last begin
+    conversations.shut_down()
     pool.join()
 
 
