@@ -111,7 +111,10 @@ def test_every_framework_has_an_idle_timeout(name: str) -> None:
 
 
 def test_servers_run_on_one_cpu_and_end_with_their_context(monkeypatch: pytest.MonkeyPatch) -> None:
-    """All servers share a CPU, the load has another; at the end, even after an error, all again."""
+    """All servers share a CPU, which another process keeps awake, and the load has another.
+
+    At the end, even after an error, the load has all CPUs again, and no process is left.
+    """
     bound = []
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3, 5, 7})
     monkeypatch.setattr(os, "sched_setaffinity", lambda pid, cpus: bound.append((pid, cpus)))
@@ -121,7 +124,10 @@ def test_servers_run_on_one_cpu_and_end_with_their_context(monkeypatch: pytest.M
         first._has_schedstat = False  # then it is read in clock ticks
         assert abs(first.cpu() - exact) < 100_000_000
         raise ZeroDivisionError
+    (idle, cpus), *bound = bound
+    assert cpus == {7}
     assert bound == [(first.pid, {7}), (second.pid, {7}), (0, {3}), (0, {3, 5, 7})]
+    assert not Path("/proc", str(idle)).exists()
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection((HOST, first.port))
     command = Command(["-c", "raise SystemExit(7)"])  # one that does not start is reported at once

@@ -17,6 +17,13 @@ import attrs
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 10.0  # seconds that a server may take to start, and to end
+_KEEP_AWAKE = """
+import os
+os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+parent = os.getppid()
+while os.getppid() == parent:
+    pass
+"""
 SPARE_FILES = 64  # descriptors that a process has open besides its connections
 
 
@@ -144,17 +151,19 @@ def running(*commands: Command) -> Iterator[list[ServerProcess]]:
     """Run servers for as long as the context lasts: all on one CPU, and this process on another.
 
     Left to the scheduler, server and load would sometimes share a CPU and sometimes not, and the
-    same work costs twice as much in one case as in the other.
+    same work costs twice as much in one case as in the other. So does a greeting that a single
+    client waits for: whether the servers' CPU falls asleep meanwhile is chance. So a process that
+    runs only when no other does (SCHED_IDLE, sched(7)) keeps it awake.
     """
     if sys.platform != "linux":
         raise NotImplementedError
     cpus = os.sched_getaffinity(0)
     popens = []
     try:
-        for command in commands:
+        for command in (Command(["-c", _KEEP_AWAKE]), *commands):
             popens.append(command.start())
             os.sched_setaffinity(popens[-1].pid, {max(cpus)})
-        servers = [*map(ServerProcess, popens)]
+        servers = [*map(ServerProcess, popens[1:])]
         os.sched_setaffinity(0, {min(cpus)})
         yield servers
     finally:
