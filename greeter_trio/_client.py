@@ -33,8 +33,6 @@ from ._net.transport import Transport
 if TYPE_CHECKING:
     from greeter_core import Recorder
 
-_WHILE_IT_GOES_ON = (Welcomed, NameRequested, Greeted)
-
 
 @contextlib.asynccontextmanager
 async def open_greeter(
@@ -97,7 +95,8 @@ class Greeter:
         self._is_driven = False
         self._waiting = trio.lowlevel.ParkingLot()  # tasks, while another one drives
         self._asked = 0
-        self._greeted = 0
+        self.greeted: int = 0
+        """How many names were greeted so far."""
 
     async def __aenter__(self) -> Self:
         await self._wait_until(lambda: self._is_prompted)
@@ -116,11 +115,6 @@ class Greeter:
     def unsent(self) -> int:
         """How many names that were asked are not sent yet, because the server was not ready."""
         return self._connection.unsent
-
-    @property
-    def greeted(self) -> int:
-        """How many names were greeted so far."""
-        return self._greeted
 
     async def greet(self, name: str) -> str:
         """Return the greeting of one name: `Hello <name>!`. Raises `ConversationFailed`."""
@@ -160,7 +154,7 @@ class Greeter:
 
     async def wait_greeted(self, number: int) -> None:
         """Wait until so many names were greeted in all. Raises `ConversationFailed`."""
-        await self._wait_until(lambda: self._greeted >= number)
+        await self._wait_until(lambda: self.greeted >= number)
 
     async def wait_ended(self, *reasons: EndReason) -> None:
         """Wait until it is over; raise `ConversationFailed` unless for one of these reasons."""
@@ -194,8 +188,8 @@ class Greeter:
         kinds = [*map(type, events)]  # to look at all together takes a quarter of the time
         self._is_welcomed = self._is_welcomed or Welcomed in kinds
         self._is_prompted = self._is_prompted or NameRequested in kinds
-        self._greeted += kinds.count(Greeted)
-        if kinds[-1] not in _WHILE_IT_GOES_ON:  # none of these follows the server's last word
+        self.greeted += kinds.count(Greeted)
+        if not self._connection.state.is_open:  # before that nothing tells how it ended
             for event in events:
                 self._outcome.note(event, self._driver.failure)
         self._waiting.unpark_all()

@@ -35,14 +35,9 @@ async def drive(
     raised here, and the stream is closed, as it is after a cancellation. What the peer or the
     network does wrong raises nothing: the last event, `ConversationEnded`, says why it ended.
     """
-
-    def handle_events(events: Sequence[Any]) -> None:
-        if handle_event is not None:
-            for event in events:
-                handle_event(event)
-
+    each = handle_event or (lambda _: None)
     async with stream:
-        await Driver(connection, stream, handle_events).run()
+        await Driver(connection, stream, lambda events: list(map(each, events))).run()
 
 
 class Driver:
