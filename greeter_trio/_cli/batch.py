@@ -123,7 +123,7 @@ class Batch:
                     await greeter.wait_ended(EndReason.EXIT)
                 except ConversationFailed as exc:
                     # After the NAMEs, which are asked together, nothing but `exit` comes.
-                    has_asked = self._exit_asked or bool(self._names and self._lines)
+                    has_asked = self._exit_asked or bool(self._names and self._batch.names)
                     failure = conversation.failure(exc, has_asked_exit=has_asked)
                 self._asking.cancel()
             if failure:  # nothing more is asked now
@@ -211,13 +211,16 @@ class Batch:
 
     def _ask_one(self, greeter: Greeter, place: int, number: int) -> None:
         batch, name = self._batch, self._batch.names[place]
-        if problem := problem_with(name):
+        try:
+            greeter.ask([name])
+        except LocalProtocolError:
+            problem = problem_with(name)
+            if not problem:
+                return  # the conversation is over, which is reported then
             batch.left_out[place] = Failure(f"line {number} is left out: {problem}")
             self._fail(batch.left_out[place])
             self._has_object = True
-            return
-        with suppress(LocalProtocolError):  # the conversation is over, which is reported then
-            greeter.ask([name])
+        else:
             batch.asked += 1
             self._note_sent()
 
@@ -245,8 +248,7 @@ class Batch:
     def _settled_lines(self, greeted: int, failed: Failure | None) -> Iterator[str]:
         batch = self._batch
         for place in range(batch.settled, len(batch.names)):
-            name = batch.names[place]
-            error = batch.left_out.get(batch.settled)
+            name, error = batch.names[place], batch.left_out.get(place)
             greeting_ms = None
             if not error and greeted:
                 greeted -= 1

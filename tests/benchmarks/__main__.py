@@ -18,7 +18,7 @@ from .core import CORE
 from .measuring import MeasuringError, Turn, measure_client, measure_core, measure_server
 from .plot import PlotError, plot
 from .readme import update
-from .report import NOTES, text
+from .report import COLUMNS, NOTES, text
 from .results import Results, ResultsError
 from .workloads import WORKLOADS, Sizes
 
@@ -128,11 +128,13 @@ def main() -> None:
         parser.exit(128 + signal.SIGINT)
     except (OSError, PlotError) as exc:
         parser.exit(1, f"{exc}\n")
-    if args.readme:
-        update(results)
     sys.stdout.write(f"{text(results)}\n{NOTES}")
     if sys.platform == "linux" and len(os.sched_getaffinity(0)) == 1:
         sys.stdout.write("\nServers and load shared a single CPU: the figures mean nothing.\n")
+    if args.readme:
+        if missing := {*COLUMNS} - {*results.turns}:
+            parser.exit(1, f"README.md takes all loads: {', '.join(sorted(missing))} are missing\n")
+        update(results)
 
 
 def _servers(parser: argparse.ArgumentParser, args: argparse.Namespace) -> dict[str, Server]:
@@ -157,6 +159,7 @@ def _results(parser: argparse.ArgumentParser, file: Path | None, sizes: Sizes) -
         parser.error(f"argument --json: {exc}")
     if results.sizes != sizes:
         parser.error(f"argument --json: {file} was measured with other sizes")
+    results.forget_failures()
     return results
 
 

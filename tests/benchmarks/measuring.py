@@ -84,13 +84,14 @@ def measure_core(load: str, turns: int) -> list[Turn]:
 
 def measure_client(sizes: Sizes, turns: int) -> list[Turn]:
     """Measure a client that has many names piped through it, beside a naive one."""
-    names, greetings = exchange(0, sizes.piped)[0], b"Hello name00000000!\n" * sizes.piped
+    names = exchange(0, sizes.piped)[0]
+    greetings = b"".join(b"Hello %b!\n" % name for name in names.splitlines())
     with tempfile.NamedTemporaryFile() as file, running(FLOOR.command) as (server,):
         file.write(names)
         file.flush()
 
         def measure(client: str) -> Callable[[], Measured]:
-            return lambda: _of_client(client, server.port, Path(file.name), len(greetings), sizes)
+            return lambda: _of_client(client, server.port, Path(file.name), greetings, sizes)
 
         try:
             return _take_turns(measure("naive"), measure(GREETER), [server], turns)
@@ -98,13 +99,14 @@ def measure_client(sizes: Sizes, turns: int) -> list[Turn]:
             raise MeasuringError(str(exc)) from exc
 
 
-def _of_client(client: str, port: int, names: Path, size: int, sizes: Sizes) -> Measured:
+def _of_client(client: str, port: int, names: Path, greetings: bytes, sizes: Sizes) -> Measured:
     """Return the CPU time of a client for each name, in µs, without that of its start."""
-    spent = [_cpu_of_client(client, port, path, size) for path in (names, Path("/dev/null"))]
+    runs = ((names, greetings), (Path("/dev/null"), b""))
+    spent = [_cpu_of_client(client, port, path, expected) for path, expected in runs]
     return Measured(cost=(spent[0] - spent[1]) * 1e6 / sizes.piped, count=sizes.piped)
 
 
-def _cpu_of_client(client: str, port: int, names: Path, size: int) -> float:
+def _cpu_of_client(client: str, port: int, names: Path, expected: bytes) -> float:
     program = (
         "import resource, subprocess, sys; done = subprocess.run(sys.argv[1:]); "
         "used = resource.getrusage(resource.RUSAGE_CHILDREN); "
@@ -122,9 +124,11 @@ def _cpu_of_client(client: str, port: int, names: Path, size: int) -> float:
             timeout=_PATIENCE,
             check=False,
         )
-        said, printed = done.stderr.splitlines(), stdout.tell()
-    if done.returncode or printed not in (size, 0):
-        why = said[-2] if len(said) > 1 else f"it printed {printed} bytes, and not {size}"
+        said = done.stderr.splitlines()
+        stdout.seek(0)
+        is_right = stdout.read() == expected
+    if done.returncode or not is_right:
+        why = said[-2] if len(said) > 1 else "it printed other greetings"
         raise RuntimeError(f"the {client} client: {why}")
     return float(said[-1])
 

@@ -88,6 +88,13 @@ class Results:
         self.failed.setdefault(load, {})[server] = why
         self.turns.get(load, {}).pop(server, None)
 
+    def forget_failures(self) -> None:
+        """Have what has failed measured again, in all rounds: something may have been mended."""
+        for load, of_servers in self.failed.items():
+            for server in of_servers:
+                self.rounds.get(load, {}).pop(server, None)
+        self.failed.clear()
+
     def write(self, file: Path) -> None:
         """Replace the file."""
         new = file.with_name(f"{file.name}.new")

@@ -284,6 +284,11 @@ def test_a_run_is_resumed(tmp_path: Path) -> None:
     assert again == results
     assert len([*main.collect(again, servers, ["churn", "idle"], rounds=1, turns=1)]) == 1
     assert again.turns["churn"] == results.turns["churn"]
+    again.fail("churn", "threads", "it was not installed")
+    again.forget_failures()  # as a run does that goes on
+    assert again.failed == {}
+    assert not again.is_done("churn", "threads", 0)
+    assert again.is_done("idle", "threads", 0)
     for wrong in ("", "[]", "{}", '{"version": 0}', '{"version": 1, "sizes": {"x": 1}}'):
         file.write_text(wrong)
         with pytest.raises(ResultsError, match=r"results\.json"):
@@ -312,9 +317,15 @@ def test_without_a_figure_it_is_said_why(server: Server, why: str) -> None:
     assert f"bad      no figure: {results.failed['churn']['bad']}" in text(results)
 
 
-def test_a_client_that_fails_is_no_figure(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(measuring.CLIENTS, "greeter", ["-c", "raise SystemExit('no names')"])
-    with pytest.raises(MeasuringError, match="the greeter client: no names"):
+@pytest.mark.parametrize(
+    ("client", "why"),
+    [("raise SystemExit('no names')", "no names"), ("pass", "it printed other greetings")],
+)
+def test_a_client_that_fails_is_no_figure(
+    client: str, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(measuring.CLIENTS, "greeter", ["-c", client])
+    with pytest.raises(MeasuringError, match=f"the greeter client: {why}"):
         measure_client(TINY, 1)
 
 

@@ -61,6 +61,7 @@ def read_cases(path: Path) -> Iterator[Case]:
         raise CorpusError(f"{path}, line {number}: the line has no end")
 
     titles: dict[int, re.Match[str]] = {}
+    lines: dict[int, int] = {}
     steps: dict[int, list[NumberedStep]] = {}
     try:
         with path.open("rb") as file:
@@ -69,7 +70,7 @@ def read_cases(path: Path) -> Iterator[Case]:
                     case Observed(id=case, what="note", fields={"text": str(text)}):
                         if case in titles or not (title := _TITLE.fullmatch(text)):
                             raise CorpusError(f"{path}, line {number}: no clauses and a title")
-                        titles[case] = title
+                        titles[case], lines[case] = title, number
                     case Step(id=case) if case in titles and (item.opening or case in steps):
                         steps.setdefault(case, []).append((number, item))
                     case Step():
@@ -78,5 +79,5 @@ def read_cases(path: Path) -> Iterator[Case]:
         raise CorpusError(f"{path}, {exc}") from None
     for case, title in titles.items():
         if case not in steps:
-            raise CorpusError(f"{path}: conversation {case} has no steps")
+            raise CorpusError(f"{path}, line {lines[case]}: no steps come after this")
         yield Case(path.stem, case, title[2], tuple(title[1].split()), tuple(steps[case]))

@@ -295,3 +295,19 @@ def test_name_is_sent_as_it_is(name: bytes) -> None:
     assert client.asks(name) == name + b"\n"
     client.hears(hello(name))
     assert client.names == [name]
+
+
+@pytest.mark.parametrize("size", [1, 7, 25, 26, 10_000])
+def test_greetings_that_come_together_are_as_those_that_come_alone(size: int) -> None:
+    """The same events, which are events like any other, however the greetings are cut [F3]."""
+    names = [b"Ada", b"!", b"What's your name?", b"Hello Ada!", b"x" * 1024, b"Zo\xc3\xab"] * 3
+    client = Client.prompted(LINES, *names)
+    client.events.clear()
+    for piece in cut(b"".join(hello(name) + PROMPT for name in names), [size]):
+        client.hears(piece)
+    expected = [event for name in names for event in (core.Greeted(name), core.NameRequested())]
+    assert client.events == expected
+    assert list(map(repr, client.events)) == list(map(repr, expected))
+    assert list(map(hash, client.events)) == list(map(hash, expected))
+    assert client.connection.unanswered == ()
+    assert client.connection.deadline == math.inf

@@ -3,6 +3,7 @@
 import ast
 import importlib.util
 import io
+import re
 import sys
 import tokenize
 from pathlib import Path
@@ -29,6 +30,8 @@ class Adapter:
     arguments: tuple[str, ...] = ()
     packages: tuple[str, ...] = ()
     """What has to be installed."""
+    limits: str = attrs.field(default="", kw_only=True)
+    """What it cannot do."""
 
     def __str__(self) -> str:
         return " ".join((self.module, *self.arguments))
@@ -46,19 +49,17 @@ class Adapter:
     @property
     def source(self) -> str:
         """The text of the module, which cannot be imported where a package is missing."""
-        return Path(__file__).with_name(f"{self.module}.py").read_text("utf-8")
+        return _source(self.module)
 
     @property
-    def limits(self) -> str:
-        """What it cannot do: the module's `LIMITS`."""
-        (value,) = (
-            node.value
-            for node in ast.parse(self.source).body
-            if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == "LIMITS"
+    def lines(self) -> str:
+        """How many lines of code it has, and those that it has from other modules."""
+        more = "".join(
+            f" + {lines_of_code(_source(name))} of `{name}`"
+            for name in re.findall(r"^from \.(\w+) import", self.source, re.MULTILINE)
+            if name != "common"
         )
-        assert value
-        limits: str = ast.literal_eval(value)
-        return limits
+        return f"{lines_of_code(self.source)}{more}"
 
 
 ADAPTERS: Final = (
@@ -67,10 +68,21 @@ ADAPTERS: Final = (
     Adapter("`selectors`", "selectors_loop"),
     Adapter("asyncio protocol", "asyncio_protocol"),
     Adapter("asyncio protocol on uvloop", "asyncio_protocol", ("--loop", "uvloop"), ("uvloop",)),
-    Adapter("asyncio streams", "asyncio_streams"),
+    Adapter(
+        "asyncio streams",
+        "asyncio_streams",
+        limits="Stop reading at once when a send is blocked: asyncio reads up to 288 KiB ahead.",
+    ),
     Adapter("gevent", "gevent_sockets", (), ("gevent",)),
     Adapter("Twisted", "twisted_protocol", (), ("twisted",)),
-    Adapter("anyio streams on asyncio", "anyio_streams", (), ("anyio",)),
+    Adapter(
+        "anyio streams on asyncio",
+        "anyio_streams",
+        (),
+        ("anyio",),
+        limits="Bound its memory: while a send is blocked, it reads on, if the client has sent "
+        "without a pause since before it was accepted. (anyio pauses reading after its first wait.)",
+    ),
     Adapter("anyio streams on Trio", "anyio_streams", ("--backend", "trio"), ("anyio",)),
     Adapter("anyio sockets on asyncio", "anyio_sockets", (), ("anyio",)),
     Adapter("anyio sockets on Trio", "anyio_sockets", ("--backend", "trio"), ("anyio",)),
@@ -78,13 +90,14 @@ ADAPTERS: Final = (
 )
 
 
+def _source(module: str) -> str:
+    return Path(__file__).with_name(f"{module}.py").read_text("utf-8")
+
+
 def table() -> str:
     """Return a table in Markdown."""
     rows = [("framework", "module", "lines", "what it cannot do"), ("---",) * 4]
-    rows += [
-        (each.framework, f"`{each}`", str(lines_of_code(each.source)), each.limits)
-        for each in ADAPTERS
-    ]
+    rows += [(each.framework, f"`{each}`", each.lines, each.limits) for each in ADAPTERS]
     return "".join(f"| {' | '.join(row)} |".replace("  |", " |") + "\n" for row in rows)
 
 

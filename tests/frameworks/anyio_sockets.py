@@ -3,15 +3,12 @@
 import socket
 from argparse import Namespace
 from contextlib import suppress
-from typing import Final
 
 import anyio
 from anyio.abc import TaskGroup
 
 from .anyio_service import run
 from .common import READ_SIZE, Conversation, disable_nagle, listen, parser, reset_at_close
-
-LIMITS: Final = ""
 
 
 class Greeter:

@@ -12,11 +12,6 @@ from anyio.lowlevel import checkpoint
 from .anyio_service import run
 from .common import BACKLOG, READ_SIZE, Conversation, announce, parser, reset_at_close
 
-LIMITS: Final = (
-    "On asyncio, bound its memory: while a send is blocked, it reads on, if the client has sent "
-    "without a pause since before it was accepted. (anyio pauses reading after its first wait.)"
-)
-
 TURNS: Final = 5  # of the loop; a stream hands over within fewer what can be read
 
 

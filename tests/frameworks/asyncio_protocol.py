@@ -4,12 +4,10 @@ import asyncio
 import importlib
 from argparse import Namespace
 from contextlib import suppress
-from typing import Final, cast
+from typing import cast
 
 from .asyncio_service import run
 from .common import READ_SIZE, Conversation, listen, parser, reset_at_close
-
-LIMITS: Final = ""
 
 
 class Greeter(asyncio.BufferedProtocol):

@@ -4,12 +4,9 @@ import asyncio
 from argparse import Namespace
 from asyncio import StreamReader, StreamWriter
 from contextlib import suppress
-from typing import Final
 
 from .asyncio_service import run
 from .common import READ_SIZE, Conversation, listen, parser, reset_at_close
-
-LIMITS: Final = "Stop reading at once when a send is blocked: asyncio reads up to 288 KiB ahead."
 
 
 class Greeter:

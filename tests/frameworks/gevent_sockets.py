@@ -4,7 +4,7 @@ import socket
 from argparse import Namespace
 from contextlib import suppress
 from time import monotonic
-from typing import Any, Final
+from typing import Any
 
 import gevent
 from gevent.pool import Pool
@@ -22,7 +22,6 @@ from .common import (
     stop_socket,
 )
 
-LIMITS: Final = ""
 READ = 1  # as in libev
 
 

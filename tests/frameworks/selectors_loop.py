@@ -7,7 +7,6 @@ from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import suppress
 from time import monotonic
-from typing import Final
 
 from .common import (
     READ_SIZE,
@@ -18,8 +17,6 @@ from .common import (
     reset_at_close,
     stop_socket,
 )
-
-LIMITS: Final = ""
 
 READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 

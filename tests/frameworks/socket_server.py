@@ -4,12 +4,9 @@ import socket
 import socketserver
 import threading
 from argparse import Namespace
-from typing import Final
 
 from .common import BACKLOG, announce, parser, stop_socket
 from .threads import greet
-
-LIMITS: Final = ""
 
 
 class Server(socketserver.ThreadingTCPServer):

@@ -6,7 +6,7 @@ import threading
 from argparse import Namespace
 from contextlib import suppress
 from time import monotonic
-from typing import Any, Final
+from typing import Any
 
 from .common import (
     READ_SIZE,
@@ -17,8 +17,6 @@ from .common import (
     reset_at_close,
     stop_socket,
 )
-
-LIMITS: Final = ""
 
 
 def greet(sock: socket.socket, options: Namespace, stop: socket.socket) -> None:

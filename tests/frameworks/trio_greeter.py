@@ -3,15 +3,13 @@
 import math
 import signal
 from argparse import Namespace
-from typing import Any, Final
+from typing import Any
 
 import trio
 
 from greeter_trio import Limits, serve_greeter
 
 from .common import announce, parser
-
-LIMITS: Final = ""
 
 
 async def serve(options: Namespace) -> None:

@@ -1,7 +1,7 @@
 """A Twisted `Protocol`, half-closeable, which is a pull producer for its transport."""
 
 from argparse import Namespace
-from typing import Any, Final
+from typing import Any
 
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, DeferredList
@@ -10,8 +10,6 @@ from twisted.internet.protocol import Factory, Protocol
 from zope.interface import implementer
 
 from .common import BACKLOG, READ_SIZE, Conversation, announce, parser
-
-LIMITS: Final = ""
 
 
 @implementer(IHalfCloseableProtocol, IPullProducer)
