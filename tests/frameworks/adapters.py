@@ -81,7 +81,8 @@ ADAPTERS: Final = (
         (),
         ("anyio",),
         limits="Bound its memory: while a send is blocked, it reads on, if the client has sent "
-        "without a pause since before it was accepted. (anyio pauses reading after its first wait.)",
+        "without a pause since before it was accepted. "
+        "(anyio pauses reading after its first wait.)",
     ),
     Adapter("anyio streams on Trio", "anyio_streams", ("--backend", "trio"), ("anyio",)),
     Adapter("anyio sockets on asyncio", "anyio_sockets", (), ("anyio",)),
